@@ -1,0 +1,1 @@
+"""Split learning over a durable log: compressed, resumable, replayable."""

@@ -1,0 +1,1 @@
+"""Measurements as commands: each prints a table or one JSON object."""

@@ -1,0 +1,190 @@
+"""Every error that slstream raises on purpose.
+
+    SlstreamError
+    |-- ConfigError             what the user wrote does not fit; nothing was started
+    |   |-- TopologyError       the federation file: unknown key, bad value, missing file
+    |   |-- DataError           a table: missing column, duplicate ids, NaN, too few matches
+    |   `-- ModelError          a model that cannot be built or does not fit the cut
+    |-- CodecError
+    |   |-- UnknownCodec        no codec is registered under this id
+    |   |-- CodecConfigError    parameters or a chain that no codec accepts
+    |   |-- EncodeError         a local tensor that this codec refuses (NaN, Inf, dtype)
+    |   `-- DecodeError         foreign bytes that are not what was negotiated
+    |-- SchemaError
+    |   |-- InvalidSchema       a document outside the closed content model
+    |   |-- UnknownSchema       an id or fingerprint that the registry does not hold
+    |   `-- IncompatibleSchema  a new version that breaks the compatibility rule
+    |-- FrameError              foreign bytes that are not a frame of this link
+    |   |-- TruncatedFrame
+    |   |-- BadMagic
+    |   |-- UnsupportedVersion
+    |   |-- InvalidHeader       a field outside its range, or a flag that is not known
+    |   |-- FrameTooLarge       above the byte budget of the reader
+    |   `-- SequenceError       a gap, a repetition, or an older incarnation
+    |-- ProtocolError
+    |   |-- LocalProtocolError  our own bug or misuse
+    |   |-- RemoteProtocolError a peer sent what its state does not allow
+    |   |-- SessionRefused      a party declined to take part
+    |   `-- SessionAborted      a party gave up in mid-session
+    |-- TransportError
+    |   |-- TransportClosed     used after aclose()
+    |   |-- TransportBroken     the storage or broker failed; what was not acknowledged may be lost
+    |   |-- TransportTimeout    a deadline passed (retryable)
+    |   |-- UnknownTopic
+    |   |-- TopicExists         with other settings
+    |   |-- OffsetOutOfRange    before the first or after the last record
+    |   `-- RecordTooLarge
+    `-- Interrupted             SIGINT or SIGTERM asked for a clean end
+
+Local misuse and a peer's fault are different branches on purpose: the first is fixed here, the
+second is reported to the peer. ``retryable`` says whether the same call may succeed later.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SlstreamError(Exception):
+    """Root of all errors that slstream raises on purpose."""
+
+    retryable: ClassVar[bool] = False
+    """Whether the same call may succeed later without any change by the caller."""
+
+
+class ConfigError(SlstreamError):
+    """What the user wrote does not fit. The message says what, where and what was expected."""
+
+
+class TopologyError(ConfigError):
+    """The federation file is not valid."""
+
+
+class DataError(ConfigError):
+    """A party's table cannot be used."""
+
+
+class ModelError(ConfigError):
+    """A model cannot be built, or does not fit the cut."""
+
+
+class CodecError(SlstreamError):
+    """A tensor cannot be turned into bytes, or bytes into a tensor."""
+
+
+class UnknownCodec(CodecError):
+    """No codec is registered under this id."""
+
+
+class CodecConfigError(CodecError):
+    """Parameters or a chain that no codec accepts."""
+
+
+class EncodeError(CodecError):
+    """A local tensor that the codec refuses."""
+
+
+class DecodeError(CodecError):
+    """Foreign bytes that do not decode to the tensor that was negotiated."""
+
+
+class SchemaError(SlstreamError):
+    """A schema document is wrong, missing or incompatible."""
+
+
+class InvalidSchema(SchemaError):
+    """A document outside the closed content model."""
+
+
+class UnknownSchema(SchemaError):
+    """An id or fingerprint that the registry does not hold."""
+
+
+class IncompatibleSchema(SchemaError):
+    """A new version breaks the compatibility rule of its subject."""
+
+
+class FrameError(SlstreamError):
+    """Foreign bytes that are not a frame of this link."""
+
+
+class TruncatedFrame(FrameError):
+    """The bytes end before the frame does."""
+
+
+class BadMagic(FrameError):
+    """The first byte is not the Confluent magic."""
+
+
+class UnsupportedVersion(FrameError):
+    """A frame version that this release does not read."""
+
+
+class InvalidHeader(FrameError):
+    """A header field outside its range, or a flag that is not known."""
+
+
+class FrameTooLarge(FrameError):
+    """The frame, with all its chunks, is above the reader's byte budget."""
+
+
+class SequenceError(FrameError):
+    """A gap or repetition in the sequence, or a frame of an older incarnation."""
+
+
+class ProtocolError(SlstreamError):
+    """The session cannot go on."""
+
+
+class LocalProtocolError(ProtocolError):
+    """Our own bug or misuse: an input that this side's state does not allow."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """A peer sent what its state does not allow."""
+
+
+class SessionRefused(ProtocolError):
+    """A party declined to take part; the message carries its reason."""
+
+
+class SessionAborted(ProtocolError):
+    """A party gave up in mid-session; the message carries its reason."""
+
+
+class TransportError(SlstreamError):
+    """The log cannot be read or written."""
+
+
+class TransportClosed(TransportError):
+    """The transport was used after ``aclose()``."""
+
+
+class TransportBroken(TransportError):
+    """The storage or broker failed. What was not acknowledged may be lost; nothing else is."""
+
+
+class TransportTimeout(TransportError):
+    """A deadline passed. The operation may or may not have taken effect."""
+
+    retryable: ClassVar[bool] = True
+
+
+class UnknownTopic(TransportError):
+    """The topic or partition does not exist."""
+
+
+class TopicExists(TransportError):
+    """The topic exists with other settings."""
+
+
+class OffsetOutOfRange(TransportError):
+    """The offset is before the first record that is still kept, or after the end."""
+
+
+class RecordTooLarge(TransportError):
+    """The record is above the topic's limit."""
+
+
+class Interrupted(SlstreamError):
+    """SIGINT or SIGTERM asked for a clean end."""

@@ -1,0 +1,1 @@
+"""What a record on a link holds: layout, chunking, sequence. Pure."""

@@ -1,0 +1,1 @@
+"""One organisation's process: data, models, runtime."""

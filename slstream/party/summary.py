@@ -1,0 +1,105 @@
+"""What a run came to: the content of ``summary.json`` and of the table at the end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Frames of one kind, codec and direction."""
+
+    sender: str
+    receiver: str
+    kind: str
+    """``activation``, ``gradient``, ``evaluation`` or ``control``."""
+    codec: str
+    """Short text of the codec chain; ``json`` for control frames."""
+    frames: int
+    raw_bytes: int
+    """The same frames with uncompressed float32 payloads, in the same framing."""
+    wire_bytes: int
+    """What was appended: key, headers, value and the record's own framing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeSpent:
+    """Where one party's seconds of wall time went."""
+
+    compute_s: float
+    codec_s: float
+    transport_s: float
+    waiting_s: float
+    """Waiting for peers (their compute included)."""
+    total_s: float
+    """From the session's opening to its end; the other four add up to at most this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """The same model trained in one process without compression."""
+
+    metrics: dict[str, float]
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """All that the summary table shows."""
+
+    federation: str
+    session: str
+    outcome: str
+    """``finished``, ``stopped early``, ``interrupted`` or ``failed``."""
+    epochs: int
+    """Epochs done."""
+    steps: int
+    """Training steps done, over all epochs."""
+    metrics: dict[str, float]
+    """Validation metrics after the last epoch, among them ``loss``."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """Validation metrics per epoch."""
+    baseline: Baseline | None = None
+    rows: dict[str, int] = field(default_factory=dict)
+    """``matched``, ``train``, ``validation``."""
+    party_rows: dict[str, int] = field(default_factory=dict)
+    """Rows in each party's own table."""
+    traffic: list[Traffic] = field(default_factory=list)
+    time: dict[str, TimeSpent] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each party's ``model.safetensors``."""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def raw_bytes(self) -> int:
+        """Sum over all traffic."""
+        return sum(t.raw_bytes for t in self.traffic)
+
+    @property
+    def wire_bytes(self) -> int:
+        """Sum over all traffic."""
+        return sum(t.wire_bytes for t in self.traffic)
+
+    @property
+    def ratio(self) -> float:
+        """How many times fewer bytes than uncompressed; 1.0 when nothing was sent."""
+        return self.raw_bytes / self.wire_bytes if self.wire_bytes else 1.0
+
+    def to_json(self) -> str:
+        """Indented JSON with the derived totals included."""
+        document = {
+            "format": FORMAT,
+            **asdict(self),
+            "raw_bytes": self.raw_bytes,
+            "wire_bytes": self.wire_bytes,
+            "ratio": self.ratio,
+        }
+        return json.dumps(document, indent=2) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write :meth:`to_json` to ``path``."""
+        path.write_text(self.to_json())

@@ -1,0 +1,1 @@
+"""What a frame's payload means: documents, compatibility, and the registry over a log."""

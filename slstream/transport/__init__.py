@@ -1,0 +1,1 @@
+"""Durable logs: one contract with Kafka's semantics, and its implementations."""
