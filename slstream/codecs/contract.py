@@ -16,8 +16,8 @@ Promises, checked by :mod:`slstream.testing.codecs` for every registered codec:
 - **Size.** Encoded bytes never exceed ``raw size + HEADER_BYTES``: a codec that does not pay falls
   back to raw by itself, and says so in its first byte.
 - **Edge tensors.** Empty, one row, all zero, constant, negative only, huge range, non-contiguous,
-  1-D to 4-D all work. NaN and Inf either round-trip or are refused with :class:`EncodeError` that names
-  the first bad index.
+  1-D to 4-D all work. NaN and Inf either round-trip or are refused with :class:`EncodeError` that
+  names the first bad index.
 - **Hostile bytes.** ``decode`` of any bytes returns an array of exactly the expected shape or
   raises :class:`DecodeError`; it allocates at most twice the expected tensor and never trusts a
   length that the bytes claim.
@@ -35,6 +35,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from slstream.codecs.parameters import read_config, short_text, write_config
 
 HEADER_BYTES = 16
 """Most bytes by which an encoded tensor may exceed its raw float32 size."""
@@ -82,12 +84,11 @@ class Codec(ABC):
     id: ClassVar[str]
     """Name in configs and schemas; ``[a-z][a-z0-9_]{0,31}``."""
 
-    @abstractmethod
     def config(self) -> dict[str, object]:
         """JSON object with ``"id"`` and every parameter, defaults included."""
+        return write_config(self)
 
     @classmethod
-    @abstractmethod
     def from_config(cls, config: Mapping[str, object]) -> Self:
         """Build from a config.
 
@@ -95,6 +96,11 @@ class Codec(ABC):
             CodecConfigError: an unknown key or a value out of range; the message names it and
                 what is allowed.
         """
+        return read_config(cls, config)
+
+    def __str__(self) -> str:
+        """Short text for tables: the id and the parameters that are not defaults."""
+        return short_text(self)
 
 
 class TensorCodec(Codec):

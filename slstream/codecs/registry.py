@@ -1,0 +1,87 @@
+"""Codecs by id: an explicit table of those that are built in, and entry points for users' own.
+
+A package adds a codec by an entry point in the group ``slstream.codecs`` whose name is the id and
+whose object is the class. Neither a built-in codec nor an entry point is imported before a config
+names it: a party that sends ``raw32`` loads no compiler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from slstream.codecs.contract import BytesCodec, Codec, TensorCodec
+from slstream.codecs.parameters import nearest
+from slstream.errors import CodecConfigError, UnknownCodec
+
+ENTRY_POINT_GROUP = "slstream.codecs"
+
+_BUILT_IN = {
+    "raw32": ("slstream.codecs.raw32", "Raw32"),
+}
+"""id -> (module, class). An id is a promise: never reuse one for another format."""
+
+
+def built_in_ids() -> tuple[str, ...]:
+    """Ids of the codecs that slstream ships, in alphabetical order."""
+    return tuple(sorted(_BUILT_IN))
+
+
+def known_ids() -> tuple[str, ...]:
+    """Ids of all codecs that are installed, in alphabetical order; imports none of them."""
+    users = {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return tuple(sorted(users | set(_BUILT_IN)))
+
+
+@cache
+def codec_class(codec_id: str) -> type[Codec]:
+    """The class registered under an id. A built-in id cannot be taken over by an entry point.
+
+    Raises:
+        UnknownCodec: nothing is registered under it; the message names the nearest known id.
+        CodecConfigError: an entry point that is not a codec of this id.
+    """
+    if codec_id in _BUILT_IN:
+        module, name = _BUILT_IN[codec_id]
+        found = getattr(import_module(module), name)
+    else:
+        points = list(entry_points(group=ENTRY_POINT_GROUP, name=codec_id))
+        if not points:
+            known = known_ids()
+            raise UnknownCodec(
+                f"no codec is registered under id {codec_id!r} (known: {', '.join(known)})"
+                f"{nearest(codec_id, known)}"
+            )
+        if len(points) > 1:
+            raise CodecConfigError(
+                f"codec id {codec_id!r} is claimed by {len(points)} entry points "
+                f"({', '.join(point.value for point in points)}); uninstall all but one"
+            )
+        found = points[0].load()
+    if (
+        not isinstance(found, type)
+        or not issubclass(found, TensorCodec | BytesCodec)
+        or found.id != codec_id
+    ):
+        raise CodecConfigError(
+            f"entry point {codec_id!r} of group {ENTRY_POINT_GROUP!r} must be a TensorCodec or "
+            f"BytesCodec class whose id is {codec_id!r}; got {found!r}"
+        )
+    return found
+
+
+def codec_from_config(config: Mapping[str, object]) -> Codec:
+    """Build the codec that a JSON config describes.
+
+    Raises:
+        UnknownCodec: no codec has this id.
+        CodecConfigError: no id, an unknown parameter, or a value out of range.
+    """
+    if not isinstance(config, Mapping):
+        raise CodecConfigError(f"a codec config must be a JSON object with an id; got {config!r}")
+    codec_id = config.get("id")
+    if not isinstance(codec_id, str):
+        raise CodecConfigError(f'a codec config needs a text "id"; got {dict(config)!r}')
+    return codec_class(codec_id).from_config(config)
