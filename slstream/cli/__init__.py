@@ -1,1 +1,5 @@
-"""The command line: one file per command, no logic of its own."""
+"""The command line: one module per command, none with logic of its own."""
+
+from slstream.cli.program import main
+
+__all__ = ["main"]

@@ -1,0 +1,17 @@
+"""Exit status of the program; part of its interface, for scripts."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a script learns from the exit status alone."""
+
+    OK = 0
+    FAILED = 1
+    """The user's input, a peer, the log or the disk: the message says which and what to do."""
+    USAGE = 2
+    """Unknown command or option; nothing was started."""
+    BUG = 70
+    """An error that slstream did not foresee (EX_SOFTWARE of sysexits.h)."""
+    INTERRUPTED = 130
+    """SIGINT or SIGTERM; what was done so far is saved."""

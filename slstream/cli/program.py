@@ -1,0 +1,167 @@
+"""The program: its commands, and how its errors become messages and an exit status."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from slstream.cli.exit_code import ExitCode
+from slstream.cli.lazy_group import CommandPlace, LazyGroup
+from slstream.errors import Interrupted, SlstreamError
+
+DEBUG_VARIABLE = "SLSTREAM_DEBUG"
+
+COMMANDS = {
+    "run": CommandPlace(
+        module="slstream.cli.run",
+        summary="Train a federation: one process per party, on this machine.",
+    ),
+    "party": CommandPlace(
+        module="slstream.cli.party",
+        summary="Run one party alone; the others join through the log.",
+    ),
+    "topology": CommandPlace(
+        module="slstream.cli.topology",
+        summary="Check a federation file, or print the schema of such files.",
+    ),
+    "bench": CommandPlace(
+        module="slstream.cli.bench",
+        summary="Measure accuracy, overhead, codecs and transports.",
+    ),
+}
+
+HELP = """Split learning over a durable log: compressed, resumable, replayable.
+
+Parties train one model together without showing each other their data. A topology file says who
+they are and what they agreed on.
+"""
+
+EPILOG = """\b
+Examples:
+  slstream run topology/breast-cancer.yaml
+  slstream run topology/credit.yaml --set training.epochs=3 --json
+  slstream party alice --topology topology/breast-cancer.yaml
+  slstream topology check my-federation.yaml
+  slstream bench step
+
+\b
+Exit status:
+  0    done
+  1    failed: the message says what was wrong and what to do
+  2    unknown command or option
+  70   an error that was not foreseen; SLSTREAM_DEBUG=1 shows where
+  130  interrupted (SIGINT or SIGTERM); what was done so far is saved
+"""
+
+
+def program() -> LazyGroup:
+    """The command tree; nothing of it is imported yet."""
+    group = LazyGroup(
+        "slstream",
+        places=COMMANDS,
+        help=HELP,
+        epilog=EPILOG,
+        params=[
+            click.Option(
+                ["--version"],
+                is_flag=True,
+                expose_value=False,
+                is_eager=True,
+                callback=_print_version,
+                help="Print the version and exit.",
+            ),
+            click.Option(
+                ["--debug"],
+                is_flag=True,
+                expose_value=False,
+                callback=_enable_debug,
+                help=f"Show where an error came from; the same as {DEBUG_VARIABLE}=1.",
+            ),
+        ],
+    )
+    # Commands inherit this from the context of their group.
+    group.context_settings = {"help_option_names": ["-h", "--help"]}
+    return group
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"slstream {version('slstream')}")
+        ctx.exit()
+
+
+def _enable_debug(_ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        # In the environment, so that the parties' processes know it too.
+        os.environ[DEBUG_VARIABLE] = "1"
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the program and exit.
+
+    Args:
+        arguments: those after the program's name; ``sys.argv[1:]`` when ``None``.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a sign gets "?"; a summary is no reason to fail.
+            stream.reconfigure(errors="replace")
+    sys.exit(_exit_code(arguments))
+
+
+def _exit_code(arguments: Sequence[str] | None) -> int:
+    """Run the program; every way in which it can end is listed here."""
+    try:
+        outcome = program().main(arguments, prog_name="slstream", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return ExitCode.INTERRUPTED
+    except Interrupted as error:
+        _print_error("interrupted", error)
+        return ExitCode.INTERRUPTED
+    except SlstreamError as error:
+        _print_error("error", error)
+        return ExitCode.FAILED
+    except BrokenPipeError:
+        # The reader has what it wanted. What is still buffered must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
+    except Exception as error:  # noqa: BLE001 - the last resort: no trace for users, see DEBUG
+        _print_unforeseen(error)
+        return ExitCode.BUG
+    return outcome if isinstance(outcome, int) else ExitCode.OK
+
+
+def _debugging() -> bool:
+    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+
+
+def _print_error(label: str, error: SlstreamError) -> None:
+    """The message, then notes that were added on its way up."""
+    if _debugging():
+        traceback.print_exception(error)
+    lines = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
+    click.echo(f"{click.style(f'{label}:', fg='red')} " + "\n".join(lines), err=True)
+
+
+def _print_unforeseen(error: Exception) -> None:
+    if _debugging():
+        traceback.print_exception(error)
+    click.echo(
+        f"{click.style('unexpected error:', fg='red')} {type(error).__name__}: {error}\n"
+        "This is a fault of slstream, not of your input. "
+        f"Run the same with {DEBUG_VARIABLE}=1 to see where it happened.",
+        err=True,
+    )
