@@ -25,7 +25,8 @@
     |   |-- LocalProtocolError  our own bug or misuse
     |   |-- RemoteProtocolError a peer sent what its state does not allow
     |   |-- SessionRefused      a party declined to take part
-    |   `-- SessionAborted      a party gave up in mid-session
+    |   |-- SessionAborted      a party gave up in mid-session
+    |   `-- PeerTimeout         a peer was silent for longer than the topology allows
     |-- TransportError
     |   |-- TransportClosed     used after aclose()
     |   |-- TransportBroken     the storage or broker failed; what was not acknowledged may be lost
@@ -34,6 +35,7 @@
     |   |-- TopicExists         with other settings
     |   |-- OffsetOutOfRange    before the first or after the last record
     |   `-- RecordTooLarge
+    |-- StorageError            a file of ours cannot be written or read
     `-- Interrupted             SIGINT or SIGTERM asked for a clean end
 
 Local misuse and a peer's fault are different branches on purpose: the first is fixed here, the
@@ -152,6 +154,10 @@ class SessionAborted(ProtocolError):
     """A party gave up in mid-session; the message carries its reason."""
 
 
+class PeerTimeout(ProtocolError):
+    """A peer was silent for longer than the topology allows."""
+
+
 class TransportError(SlstreamError):
     """The log cannot be read or written."""
 
@@ -184,6 +190,10 @@ class OffsetOutOfRange(TransportError):
 
 class RecordTooLarge(TransportError):
     """The record is above the topic's limit."""
+
+
+class StorageError(SlstreamError):
+    """A file of ours cannot be written or read; what it held before still stands."""
 
 
 class Interrupted(SlstreamError):

@@ -1,0 +1,170 @@
+"""The label party's part: fuse model, loss, labels, and its own base model where it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from slstream.errors import SessionAborted
+from slstream.party.base_part import BasePart
+from slstream.seeds import derive_seed
+
+Activations = Mapping[str, torch.Tensor]
+"""By party id; float32 [batch, ...]."""
+
+
+class Combine(nn.Module):
+    """Joins the activations of all parties, always in the order of their ids.
+
+    The order is part of the result: floating-point sums depend on it.
+    """
+
+    def __init__(self, how: str) -> None:
+        """Choose the function.
+
+        Args:
+            how: ``concat`` (along dimension 1), ``sum``, ``mean``, or ``list`` (the next module
+                gets the tensors as arguments).
+        """
+        super().__init__()
+        self.how = how
+
+    def forward(self, activations: Activations) -> tuple[torch.Tensor, ...]:
+        """Arguments for the fuse model."""
+        ordered = [activations[party] for party in sorted(activations)]
+        if self.how == "concat":
+            return (torch.cat(ordered, dim=1),)
+        if self.how == "list":
+            return tuple(ordered)
+        total = ordered[0]
+        for activation in ordered[1:]:
+            total = total + activation
+        return (total / len(ordered),) if self.how == "mean" else (total,)
+
+
+class FusePart:
+    """The network above the cut, and all that only the label party has. Used by one thread."""
+
+    def __init__(
+        self,
+        party: str,
+        combine: Combine,
+        module: nn.Module,
+        loss: nn.Module,
+        optimizer: torch.optim.Optimizer | None,
+        labels: npt.NDArray[np.float32] | npt.NDArray[np.int64],
+        seed: int,
+        base: BasePart | None,
+    ) -> None:
+        """Take over a model.
+
+        Args:
+            party: id of the label party.
+            combine: how the activations are joined.
+            module: maps the joined activations to the model's output.
+            loss: maps (output, labels) to a scalar.
+            optimizer: over the module's parameters.
+            labels: [rows] in session order, as the loss wants them.
+            seed: the session's seed.
+            base: the label party's own base model.
+        """
+        self.party = party
+        self.base = base
+        self.module = module
+        self.labels = torch.from_numpy(labels)
+        self._combine = combine
+        self._loss = loss
+        self._optimizer = optimizer
+        self._seed = seed
+        self._outputs: list[torch.Tensor] = []
+        self._targets: list[torch.Tensor] = []
+
+    def loss(
+        self, activations: Activations, rows: npt.NDArray[np.int64], epoch: int, step: int
+    ) -> torch.Tensor:
+        """Loss of a training batch, a scalar attached to its graph."""
+        self.module.train()
+        torch.manual_seed(derive_seed(self._seed, "fuse", self.party, epoch, step))
+        output = self.module(*self._combine(activations))
+        return self._loss_of(output, self.labels[torch.from_numpy(rows)])
+
+    def step(
+        self,
+        activations: Mapping[str, npt.NDArray[np.float32]],
+        rows: npt.NDArray[np.int64],
+        epoch: int,
+        step: int,
+    ) -> tuple[dict[str, npt.NDArray[np.float32]], float]:
+        """One training step.
+
+        Args:
+            activations: of the peers, float32 [batch, ...], by party id.
+            rows: row numbers of the batch in session order.
+            epoch: from 1.
+            step: from 1.
+
+        Returns:
+            The gradient of each peer's activation, and the loss.
+
+        Raises:
+            SessionAborted: the loss is not finite.
+        """
+        leaves = {
+            peer: torch.from_numpy(activation).requires_grad_()
+            for peer, activation in activations.items()
+        }
+        joined: dict[str, torch.Tensor] = dict(leaves)
+        optimizers = [self._optimizer]
+        if self.base is not None:
+            joined[self.party] = self.base.forward(rows, epoch, step)
+            optimizers.append(self.base.optimizer)
+        loss = self.loss(joined, rows, epoch, step)
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise SessionAborted(
+                f"the training loss is {value} in epoch {epoch}, step {step}: training diverged; "
+                "a lower learning rate may help"
+            )
+        for optimizer in optimizers:
+            if optimizer is not None:
+                optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        for optimizer in optimizers:
+            if optimizer is not None:
+                optimizer.step()
+        gradients = {
+            peer: np.zeros(leaf.shape, dtype=np.float32)
+            if leaf.grad is None
+            else leaf.grad.contiguous().numpy()
+            for peer, leaf in leaves.items()
+        }
+        return gradients, value
+
+    def predict(self, activations: Activations, rows: npt.NDArray[np.int64]) -> None:
+        """Compute and keep the outputs of a validation batch until :meth:`outputs`."""
+        joined = dict(activations)
+        if self.base is not None:
+            joined[self.party] = self.base.evaluate(rows)
+        self.module.eval()
+        torch.manual_seed(derive_seed(self._seed, "evaluate", self.party))
+        with torch.no_grad():
+            self._outputs.append(self.module(*self._combine(joined)))
+        self._targets.append(self.labels[torch.from_numpy(rows)])
+
+    def outputs(self) -> tuple[torch.Tensor, torch.Tensor, float]:
+        """Outputs [rows, ...], labels [rows] and loss of the validation set; starts a new one."""
+        output, target = torch.cat(self._outputs), torch.cat(self._targets)
+        self._outputs.clear()
+        self._targets.clear()
+        with torch.no_grad():
+            return output, target, float(self._loss_of(output, target))
+
+    def _loss_of(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if target.is_floating_point() and output.ndim == target.ndim + 1:
+            output = output.squeeze(-1)
+        loss: torch.Tensor = self._loss(output, target)
+        return loss

@@ -1,0 +1,61 @@
+"""A party's final weights: one safetensors file, written atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from slstream.errors import StorageError
+
+
+def save_weights(path: Path, modules: Mapping[str, nn.Module], metadata: dict[str, str]) -> str:
+    """Write all parameters and buffers.
+
+    Args:
+        path: ``model.safetensors``; replaced as a whole or not at all, and on disk on return.
+        modules: by prefix, ``base`` and ``fuse``; a tensor is named ``<prefix>.<its name>``.
+        metadata: stored in the file's header.
+
+    Returns:
+        SHA-256 of the file in hex. Equal weights and metadata give equal files.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    tensors: dict[str, torch.Tensor] = {
+        f"{prefix}.{name}": tensor.detach().cpu().contiguous().clone()
+        for prefix, module in sorted(modules.items())
+        for name, tensor in module.state_dict().items()
+    }
+    data = save(tensors, metadata)
+    write_atomically(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file so that a crash or power cut leaves the old content or the new.
+
+    Raises:
+        StorageError: the disk refuses; the old content stands.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error}") from error

@@ -1,0 +1,295 @@
+"""What a session asks of its party, one action at a time.
+
+A session is a generator: it yields an action and is sent the action's result. What it yields next
+depends on nothing but its arguments and those results, so a party is a deterministic function of
+its data and the frames it receives. The party that performs the actions may do I/O; a session
+never does.
+
+:class:`Receive` always names the link it reads: which frame comes next is never a matter of
+arrival order. (Such a network of processes has one outcome whatever the timing: Kahn, "The
+semantics of a simple language for parallel programming", 1974.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from slstream.errors import RemoteProtocolError, SessionAborted, SessionRefused
+from slstream.frames.header import FrameKind
+from slstream.protocol.messages import Abort, Join, Message, Refuse, decode_message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """An encoded tensor, opaque to the session."""
+
+    data: bytes
+    raw_bytes: int
+    """Size of the same tensor as uncompressed float32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """What a session may look at in a frame that arrived."""
+
+    kind: FrameKind
+    epoch: int
+    step: int
+    micro_batch: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What all parties know alike once their rows are matched."""
+
+    alignment: str
+    """Digest of the matched rows, SHA-256 in hex."""
+    train_rows: int
+    validation_rows: int
+    steps: int
+    """Training steps of an epoch."""
+    evaluation_steps: int
+    """Batches of an evaluation."""
+
+
+# Actions of both roles --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receive:
+    """Wait for the next frame of one link. Result: the payload, ``bytes``."""
+
+    peer: str
+    kind: FrameKind
+    epoch: int = 0
+    step: int = 0
+    micro_batch: int = 0
+
+    def accept(self, arrival: Arrival) -> bytes:
+        """The payload, when the frame is the one that this state allows.
+
+        Raises:
+            SessionAborted: the peer gave up.
+            SessionRefused: the peer declined.
+            RemoteProtocolError: any other frame; says which was expected and which was found.
+        """
+        if arrival.kind is FrameKind.CONTROL and self.kind is not FrameKind.CONTROL:
+            raise_if_over(self.peer, decode_message(arrival.payload))
+        expected = (self.kind, self.epoch, self.step, self.micro_batch)
+        found = (arrival.kind, arrival.epoch, arrival.step, arrival.micro_batch)
+        if found != expected:
+            raise RemoteProtocolError(
+                f"{self.peer} sent {_describe(*found)}; expected {_describe(*expected)}"
+            )
+        return arrival.payload
+
+    def __str__(self) -> str:
+        return f"{self.peer}'s {_describe(self.kind, self.epoch, self.step, self.micro_batch)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hear:
+    """Wait for a control message of one link. Result: the message, of one of ``types``."""
+
+    peer: str
+    types: tuple[type[Message], ...]
+
+    def accept(self, arrival: Arrival) -> Message:
+        """The message, when it is one that this state allows.
+
+        Raises:
+            SessionAborted: the peer gave up.
+            SessionRefused: the peer declined.
+            RemoteProtocolError: not a control frame, or a message of another type.
+        """
+        found = _describe(arrival.kind, arrival.epoch, arrival.step, arrival.micro_batch)
+        if arrival.kind is FrameKind.CONTROL:
+            message = decode_message(arrival.payload)
+            raise_if_over(self.peer, message)
+            if isinstance(message, self.types):
+                return message
+            found = f"the message {message.type!r}"
+        raise RemoteProtocolError(f"{self.peer} sent {found}; expected {self._expected()}")
+
+    def _expected(self) -> str:
+        return "the message " + " or ".join(repr(t.model_fields["type"].default) for t in self.types)
+
+    def __str__(self) -> str:
+        return f"{self.peer}'s {self._expected().removeprefix('the ')}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """Append a tensor or blob to a link. Result: ``None``."""
+
+    peer: str
+    kind: FrameKind
+    payload: Payload
+    epoch: int = 0
+    step: int = 0
+    micro_batch: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tell:
+    """Append a control message to a link. Result: ``None``."""
+
+    peer: str
+    message: Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochEnd:
+    """An epoch is evaluated; report it and keep its state. Result: ``None``."""
+
+    epoch: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Save:
+    """Write the final weights. Result: SHA-256 of the file in hex."""
+
+
+# Actions of a feature party ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepare:
+    """Load the table and build the base model. Result: :class:`Prepared`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What a feature party says of itself at the opening."""
+
+    join: Join
+    ids: bytes
+    """Sorted id digests, 16 bytes each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Align:
+    """Select and order the rows that all parties hold. Result: :class:`Rows`."""
+
+    matched: bytes
+    """Bitmap over the sorted id digests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopt:
+    """Check that the label party's schemas can be decoded here, and use them. Result: ``None``."""
+
+    schemas: Mapping[str, int]
+    """Schema id by frame kind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forward:
+    """Compute and encode the activation of a batch. Result: :class:`Payload`."""
+
+    kind: FrameKind
+    """``ACTIVATION`` for a training batch, ``EVALUATION`` for a validation batch."""
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backward:
+    """Decode a gradient, propagate it, and take an optimiser step. Result: ``None``."""
+
+    epoch: int
+    step: int
+    gradient: bytes
+
+
+# Actions of the label party ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """Match the rows of all parties and build the fuse model. Result: :class:`Matched`."""
+
+    joins: Mapping[str, Join]
+    ids: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """What the label party tells each peer after matching."""
+
+    rows: Rows
+    bitmaps: Mapping[str, bytes]
+    """By peer: which of its sorted id digests are matched."""
+    schemas: Mapping[str, Mapping[str, int]]
+    """By peer: schema id by frame kind of what the label party will send to it."""
+    party_rows: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fuse:
+    """One training step of the fuse model, from the activations of all peers.
+
+    Result: the encoded gradients, ``Mapping[str, Payload]`` by peer.
+    """
+
+    epoch: int
+    step: int
+    activations: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predict:
+    """Outputs of the fuse model for a validation batch; kept for :class:`Score`. Result: ``None``."""
+
+    epoch: int
+    step: int
+    activations: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Metrics over the whole validation set. Result: ``Mapping[str, float]``."""
+
+    epoch: int
+
+
+Action = (
+    Receive
+    | Hear
+    | Send
+    | Tell
+    | EpochEnd
+    | Save
+    | Prepare
+    | Align
+    | Adopt
+    | Forward
+    | Backward
+    | Match
+    | Fuse
+    | Predict
+    | Score
+)
+
+
+def raise_if_over(peer: str, message: Message) -> None:
+    """Turn a peer's last word into the error that ends this side.
+
+    Raises:
+        SessionAborted: the message is an abort.
+        SessionRefused: the message is a refusal.
+    """
+    if isinstance(message, Abort):
+        raise SessionAborted(f"{peer} gave up: {message.reason}")
+    if isinstance(message, Refuse):
+        raise SessionRefused(f"{peer} refused to take part: {message.reason}")
+
+
+def _describe(kind: FrameKind, epoch: int, step: int, micro_batch: int) -> str:
+    text = kind.name.lower()
+    if epoch or step:
+        text += f" of epoch {epoch}, step {step}"
+    return f"{text}, micro-batch {micro_batch}" if micro_batch else text

@@ -1,0 +1,89 @@
+"""A feature party's session, from joining to its clean end."""
+
+from __future__ import annotations
+
+from slstream.errors import RemoteProtocolError
+from slstream.frames.header import FrameKind
+from slstream.protocol import sync
+from slstream.protocol.actions import (
+    Adopt,
+    Align,
+    EpochEnd,
+    Forward,
+    Hear,
+    Payload,
+    Prepare,
+    Prepared,
+    Receive,
+    Rows,
+    Save,
+    Send,
+    Tell,
+)
+from slstream.protocol.messages import Done, End, Open, Ready, Verdict
+from slstream.protocol.session import Outcome, Plan, Session, expect
+
+
+def feature_session(label_party: str, plan: Plan) -> Session:
+    """Join, align, train, evaluate after each epoch, save.
+
+    Raises:
+        RemoteProtocolError: the label party's opening or verdict contradicts what this party
+            computed itself.
+    """
+    prepared = expect((yield Prepare()), Prepared)
+    yield Tell(peer=label_party, message=prepared.join)
+    ids = Payload(data=prepared.ids, raw_bytes=len(prepared.ids))
+    yield Send(peer=label_party, kind=FrameKind.IDS, payload=ids)
+
+    matched = yield Receive(peer=label_party, kind=FrameKind.MATCH)
+    rows = expect((yield Align(matched=expect(matched, bytes))), Rows)
+    opening = expect((yield Hear(peer=label_party, types=(Open,))), Open)
+    _check_opening(label_party, opening, rows)
+    yield Adopt(schemas=opening.schemas)
+    yield Tell(peer=label_party, message=Ready())
+
+    history: list[dict[str, float]] = []
+    stopped_early = None
+    for epoch in range(1, plan.epochs + 1):
+        yield from sync.feature_epoch(label_party, epoch, rows.steps)
+        for step in range(1, rows.evaluation_steps + 1):
+            activation = yield Forward(kind=FrameKind.EVALUATION, epoch=epoch, step=step)
+            yield Send(
+                peer=label_party,
+                kind=FrameKind.EVALUATION,
+                payload=expect(activation, Payload),
+                epoch=epoch,
+                step=step,
+            )
+        verdict = expect((yield Hear(peer=label_party, types=(Verdict,))), Verdict)
+        if verdict.epoch != epoch or (verdict.proceed and epoch == plan.epochs):
+            raise RemoteProtocolError(
+                f"{label_party}'s verdict is on epoch {verdict.epoch} "
+                f"(proceed={verdict.proceed}); expected one on epoch {epoch} of {plan.epochs}"
+            )
+        history.append(verdict.metrics)
+        yield EpochEnd(epoch=epoch, metrics=verdict.metrics)
+        if not verdict.proceed:
+            stopped_early = verdict.reason if epoch < plan.epochs else None
+            break
+
+    yield Tell(peer=label_party, message=Done(weights=expect((yield Save()), str)))
+    end = expect((yield Hear(peer=label_party, types=(End,))), End)
+    return Outcome(
+        epochs=len(history),
+        steps=len(history) * rows.steps,
+        stopped_early=stopped_early,
+        history=tuple(history),
+        weights=end.weights,
+        party_rows=opening.party_rows,
+    )
+
+
+def _check_opening(label_party: str, opening: Open, rows: Rows) -> None:
+    for field in ("alignment", "train_rows", "validation_rows"):
+        theirs, mine = getattr(opening, field), getattr(rows, field)
+        if theirs != mine:
+            raise RemoteProtocolError(
+                f"{label_party}'s opening says {field} = {theirs}; this party computed {mine}"
+            )
