@@ -114,7 +114,9 @@ class Hear:
         raise RemoteProtocolError(f"{self.peer} sent {found}; expected {self._expected()}")
 
     def _expected(self) -> str:
-        return "the message " + " or ".join(repr(t.model_fields["type"].default) for t in self.types)
+        return "the message " + " or ".join(
+            repr(t.model_fields["type"].default) for t in self.types
+        )
 
     def __str__(self) -> str:
         return f"{self.peer}'s {self._expected().removeprefix('the ')}"
@@ -242,7 +244,7 @@ class Fuse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predict:
-    """Outputs of the fuse model for a validation batch; kept for :class:`Score`. Result: ``None``."""
+    """Compute and keep the outputs for a validation batch until :class:`Score`. Result: ``None``."""
 
     epoch: int
     step: int

@@ -42,9 +42,7 @@ def label_session(party: str, peers: Sequence[str], plan: Plan) -> Session:
         yield from sync.label_epoch(peers, epoch, rows.steps)
         history.append((yield from _evaluate(peers, epoch, rows.evaluation_steps)))
         last = epoch == plan.epochs
-        stopped_early = (
-            None if last or plan.early_stop is None else plan.early_stop.reason(history)
-        )
+        stopped_early = None if last or plan.early_stop is None else plan.early_stop.reason(history)
         verdict = Verdict(
             epoch=epoch,
             metrics=history[-1],
@@ -105,9 +103,7 @@ def _evaluate(
     for step in range(1, steps + 1):
         activations: dict[str, bytes] = {}
         for peer in peers:
-            activation = yield Receive(
-                peer=peer, kind=FrameKind.EVALUATION, epoch=epoch, step=step
-            )
+            activation = yield Receive(peer=peer, kind=FrameKind.EVALUATION, epoch=epoch, step=step)
             activations[peer] = expect(activation, bytes)
         yield Predict(epoch=epoch, step=step, activations=activations)
     metrics: Mapping[str, float] = yield Score(epoch=epoch)

@@ -28,9 +28,7 @@ def feature_epoch(label_party: str, epoch: int, steps: int) -> Part:
             epoch=epoch,
             step=step,
         )
-        gradient = yield Receive(
-            peer=label_party, kind=FrameKind.GRADIENT, epoch=epoch, step=step
-        )
+        gradient = yield Receive(peer=label_party, kind=FrameKind.GRADIENT, epoch=epoch, step=step)
         yield Backward(epoch=epoch, step=step, gradient=expect(gradient, bytes))
 
 
@@ -39,9 +37,7 @@ def label_epoch(peers: Sequence[str], epoch: int, steps: int) -> Part:
     for step in range(1, steps + 1):
         activations: dict[str, bytes] = {}
         for peer in peers:
-            activation = yield Receive(
-                peer=peer, kind=FrameKind.ACTIVATION, epoch=epoch, step=step
-            )
+            activation = yield Receive(peer=peer, kind=FrameKind.ACTIVATION, epoch=epoch, step=step)
             activations[peer] = expect(activation, bytes)
         gradients: Mapping[str, Payload] = yield Fuse(
             epoch=epoch, step=step, activations=activations
