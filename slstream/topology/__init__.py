@@ -1,0 +1,36 @@
+"""The federation file, parsed and checked.
+
+Imports nothing heavy (no torch, polars or scikit-learn): the command line starts with it.
+"""
+
+from slstream.topology.json_schema import json_schema
+from slstream.topology.sections import (
+    AlignmentSpec,
+    CodecSection,
+    DataSource,
+    EarlyStop,
+    FuseSpec,
+    ModelSpec,
+    OptimizerSpec,
+    Role,
+    Timeouts,
+    Training,
+)
+from slstream.topology.topology import Difference, Party, Topology
+
+__all__ = [
+    "AlignmentSpec",
+    "CodecSection",
+    "DataSource",
+    "Difference",
+    "EarlyStop",
+    "FuseSpec",
+    "ModelSpec",
+    "OptimizerSpec",
+    "Party",
+    "Role",
+    "Timeouts",
+    "Topology",
+    "Training",
+    "json_schema",
+]

@@ -1,0 +1,133 @@
+"""What must hold between the keys of a topology file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from slstream.topology.document import Problem
+from slstream.topology.nearest import hint
+from slstream.topology.sections import DataSource, FederationFile, PartySection, Role
+
+LOSS_METRICS: dict[str, tuple[str, ...]] = {
+    "bce": ("auc", "accuracy", "loss"),
+    "cross_entropy": ("accuracy", "auc", "loss"),
+    "mse": ("r2", "mae", "loss"),
+}
+"""Validation metrics of each built-in loss; the first is the one to report."""
+
+_OPTIMIZER_KEYS: dict[str, frozenset[str]] = {
+    "adam": frozenset({"lr", "betas", "eps", "weight_decay", "amsgrad"}),
+    "adamw": frozenset({"lr", "betas", "eps", "weight_decay", "amsgrad"}),
+    "sgd": frozenset({"lr", "momentum", "dampening", "weight_decay", "nesterov"}),
+    "rmsprop": frozenset({"lr", "alpha", "eps", "weight_decay", "momentum", "centered"}),
+}
+
+
+def loss_metrics(loss: str) -> tuple[str, ...]:
+    """Names of the validation metrics of a loss; a loss of the user's own has itself only."""
+    return LOSS_METRICS.get(loss, ("loss",))
+
+
+def check_federation(file: FederationFile) -> Iterator[Problem]:
+    """Every problem between keys, in the order of the file's sections."""
+    yield from _check_roles(file)
+    for name, party in file.parties.items():
+        yield from _check_party(name, party)
+    if ":" not in file.loss and file.loss not in LOSS_METRICS:
+        yield Problem(
+            path=("loss",),
+            text=f'expected a loss or module:Class, found "{file.loss}"'
+            f"{hint(file.loss, LOSS_METRICS)}",
+        )
+    yield from _check_optimizer(file)
+    yield from _check_early_stop(file)
+    for direction in ("forward", "backward", "evaluation"):
+        for index, config in enumerate(getattr(file.codec, direction) or ()):
+            if not isinstance(config.get("id"), str):
+                yield Problem(
+                    path=("codec", direction, index),
+                    text='expected a codec id or a config with an "id", for instance {id: fp16}',
+                )
+
+
+def _check_roles(file: FederationFile) -> Iterator[Problem]:
+    labels = sorted(name for name, party in file.parties.items() if party.role is Role.LABEL)
+    if len(labels) != 1:
+        found = f"found {len(labels)} ({', '.join(labels)})" if labels else "found none"
+        yield Problem(path=("parties",), text=f"expected exactly one party of role label, {found}")
+    if len(labels) == len(file.parties):
+        yield Problem(
+            path=("parties",), text="expected at least one party of role feature, found none"
+        )
+
+
+def _check_party(name: str, party: PartySection) -> Iterator[Problem]:
+    path = ("parties", name)
+    if party.role is Role.LABEL:
+        if party.data.label is None:
+            yield Problem(
+                path=(*path, "data"),
+                text="expected label: COLUMN, as the role of the party is label",
+            )
+        if party.base is None and party.data.features:
+            yield Problem(
+                path=(*path, "data", "features"),
+                text="features without a base model; add base: {model: ...} or remove the features",
+            )
+    else:
+        if party.data.label is not None:
+            yield Problem(
+                path=(*path, "data", "label"),
+                text="a feature party holds no label; remove it, or set role: label",
+            )
+        if party.base is None:
+            yield Problem(path=path, text="expected base: {model: ...}, as the role is feature")
+    if party.base is not None and party.data.features == ():
+        yield Problem(
+            path=(*path, "data", "features"),
+            text='a base model needs at least one column, found []; for instance ["*"]',
+        )
+    yield from _check_source(path, party.data)
+
+
+def _check_source(path: tuple[str, ...], data: DataSource) -> Iterator[Problem]:
+    if (data.bundled is None) == (data.path is None):
+        found = "neither" if data.path is None else "both"
+        yield Problem(path=(*path, "data"), text=f"expected either path or bundled, found {found}")
+    if data.path is not None and Path(data.path).suffix.lower() not in (".csv", ".parquet"):
+        yield Problem(
+            path=(*path, "data", "path"),
+            text=f'expected a .csv or .parquet file, found "{data.path}"',
+        )
+    if data.label is not None and data.label == data.id:
+        yield Problem(
+            path=(*path, "data", "label"),
+            text=f'expected another column than the id column, found "{data.label}" for both',
+        )
+
+
+def _check_optimizer(file: FederationFile) -> Iterator[Problem]:
+    name, known = file.optimizer.name, _OPTIMIZER_KEYS[file.optimizer.name]
+    for key in sorted(file.optimizer.arguments().keys() - known):
+        yield Problem(
+            path=("optimizer", key),
+            text=f"{name} has no such argument (known: {', '.join(sorted(known))})",
+        )
+    if file.optimizer.nesterov and not file.optimizer.momentum:
+        yield Problem(path=("optimizer", "nesterov"), text="nesterov needs a momentum above 0")
+
+
+def _check_early_stop(file: FederationFile) -> Iterator[Problem]:
+    stop = file.training.early_stop
+    if stop is None:
+        return
+    path = ("training", "early_stop")
+    metrics = loss_metrics(file.loss)
+    if stop.metric not in metrics:
+        yield Problem(
+            path=(*path, "metric"),
+            text=f'the loss {file.loss} has no metric "{stop.metric}"{hint(stop.metric, metrics)}',
+        )
+    if file.training.validation == 0:
+        yield Problem(path=path, text="early_stop needs validation rows; set training.validation")

@@ -1,0 +1,286 @@
+"""The sections of a topology file: every key that may stand there, with its type and default.
+
+These pydantic models are the format: the checks, the JSON Schema for editors and the objects that
+the rest of the program reads all come from them. What depends on more than one key is checked in
+:mod:`slstream.topology.checks`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    WithJsonSchema,
+)
+
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$"
+"""Federation and party names: they become parts of topic names, of at most 48 characters each."""
+
+REFERENCE_PATTERN = r"^([A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*|[a-z][a-z0-9_]*)$"
+"""A registered name, or a class of the user's own as ``module:Class``."""
+
+TRANSPORT_PATTERN = r"^(embedded|kafka)://.+"
+
+
+class Role(StrEnum):
+    """What a party holds."""
+
+    LABEL = "label"
+    """The labels and the fuse model; it may hold features and a base model too."""
+    FEATURE = "feature"
+    """Features and a base model."""
+
+
+def _name(value: str) -> str:
+    # Topics are called SENDER-to-RECEIVER, so no name may contain what stands between two names.
+    if not re.match(NAME_PATTERN, value) or "-to-" in f"-{value}-":
+        raise ValueError(
+            "expected a name of lower-case letters, digits and hyphens, at most 48 characters, "
+            f'with a letter or digit at both ends and without the word "to", found "{value}"'
+        )
+    return value
+
+
+def _reference(value: str) -> str:
+    if not re.match(REFERENCE_PATTERN, value):
+        raise ValueError(f'expected a registered name or module:Class, found "{value}"')
+    return value
+
+
+def _transport(value: str) -> str:
+    if not re.match(TRANSPORT_PATTERN, value):
+        raise ValueError(f'expected embedded:///FOLDER or kafka://HOST:PORT, found "{value}"')
+    return value
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"expected a finite number, found {value}")
+    for child in value.values() if isinstance(value, dict) else ():
+        _finite(child)
+    for child in value if isinstance(value, list) else ():
+        _finite(child)
+    return value
+
+
+def _role(value: object) -> object:
+    roles = {
+        "label": Role.LABEL,
+        "feature": Role.FEATURE,
+        "guest": Role.LABEL,
+        "host": Role.FEATURE,
+    }
+    if not isinstance(value, str) or value not in roles:
+        raise ValueError(f"expected label or feature (guest or host), found {value!r}")
+    return roles[value]
+
+
+def _codec_chain(value: object) -> object:
+    """A bare id, one config or a list of either, as a list of configs."""
+    items = value if isinstance(value, list) else [value]
+    return tuple({"id": item} if isinstance(item, str) else item for item in items)
+
+
+def _pattern(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern})
+
+
+Name = Annotated[str, AfterValidator(_name), _pattern(NAME_PATTERN)]
+Column = Annotated[str, Field(min_length=1)]
+Columns = Annotated[tuple[Column, ...], Field(strict=False)]
+Argument = Annotated[JsonValue, AfterValidator(_finite)]
+Arguments = dict[str, Argument]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Reference = Annotated[str, AfterValidator(_reference), _pattern(REFERENCE_PATTERN)]
+Transport = Annotated[str, AfterValidator(_transport), _pattern(TRANSPORT_PATTERN)]
+CodecConfig = dict[str, Argument]
+
+_CODEC_ITEM: dict[str, JsonValue] = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {"id": {"type": "string"}},
+            "required": ["id"],
+            "additionalProperties": True,
+        },
+    ]
+}
+CodecChain = Annotated[
+    tuple[CodecConfig, ...],
+    BeforeValidator(_codec_chain),
+    Field(min_length=1),
+    WithJsonSchema(
+        {"anyOf": [_CODEC_ITEM, {"type": "array", "items": _CODEC_ITEM, "minItems": 1}]}
+    ),
+]
+RoleName = Annotated[
+    Role,
+    BeforeValidator(_role),
+    WithJsonSchema({"enum": ["label", "feature", "guest", "host"], "type": "string"}),
+]
+
+
+class Section(BaseModel):
+    """Common to all sections: closed, immutable, and no value is turned into another type."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+
+class DataSource(Section):
+    """Where a party's rows come from, and what its columns are."""
+
+    bundled: Literal["breast_cancer", "digits", "wine", "diabetes"] | None = None
+    """A data set that ships inside scikit-learn. Give this or `path`."""
+    path: str | None = None
+    """A .csv or .parquet file; relative to the folder of the topology file."""
+    id: Column = "id"
+    """Column with the ids that the parties share; compared as text, exactly as written."""
+    label: Column | None = None
+    """Column with the labels; the label party only."""
+    features: Columns | None = None
+    """Feature columns by name or with `*`, `?`, `[...]`; default: all, without id and label."""
+    scale: Literal["standard", "none"] = "standard"
+    """`standard`: mean 0 and deviation 1 over the training rows."""
+    missing: Literal["refuse", "mean"] = "refuse"
+    """An empty cell or NaN is an error, or becomes the column's mean over the training rows."""
+
+
+class ModelSpec(Section):
+    """A model by name, or a class of yours."""
+
+    model: Reference
+    """A registered name (mlp, cnn, linear, identity, ...) or `module:Class`."""
+    args: Arguments = {}
+    """Keyword arguments of the model."""
+
+
+class PartySection(Section):
+    """One organisation."""
+
+    role: RoleName
+    """`label`: holds the labels and the fuse model; `feature`: holds features."""
+    data: DataSource
+    """The party's table."""
+    base: ModelSpec | None = None
+    """The model below the cut; a label party without one holds labels only."""
+
+
+class FuseSpec(ModelSpec):
+    """The model above the cut, at the label party."""
+
+    combine: Literal["concat", "sum", "mean", "list"] = "concat"
+    """How the cuts come together, in the order of the party ids; `list`: as arguments."""
+
+
+class OptimizerSpec(Section):
+    """The optimiser that every party uses, with the arguments of torch."""
+
+    name: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    lr: Positive = 0.001
+    weight_decay: NotNegative | None = None
+    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] | None = None
+    eps: Positive | None = None
+    amsgrad: bool | None = None
+    momentum: NotNegative | None = None
+    dampening: NotNegative | None = None
+    nesterov: bool | None = None
+    alpha: Fraction | None = None
+    centered: bool | None = None
+
+    def arguments(self) -> dict[str, JsonValue]:
+        """Keyword arguments for torch; what was not given is left to torch."""
+        given: dict[str, JsonValue] = self.model_dump(exclude={"name"}, exclude_none=True)
+        return given
+
+
+class EarlyStop(Section):
+    """End when a validation metric no longer gets better."""
+
+    metric: str
+    """One of the metrics of the loss, for instance `auc`."""
+    patience: Annotated[int, Field(ge=1)] = 5
+    """Evaluations without improvement before the end."""
+    min_delta: NotNegative = 0.0
+    """What counts as an improvement."""
+
+
+class Training(Section):
+    """How long and in which slices."""
+
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 128
+    epochs: Annotated[int, Field(ge=1, le=65_535)] = 10
+    validation: Fraction = 0.2
+    """Part of the matched rows that is kept for validation; 0: none."""
+    early_stop: EarlyStop | None = None
+
+
+class AlignmentSpec(Section):
+    """How the parties find their common rows."""
+
+    min_rows: Annotated[int, Field(ge=2)] = 32
+    """Fewer matching rows than this end the session."""
+    key_file: str | None = None
+    """File with a secret that all parties share, so that nobody else can guess ids."""
+
+
+class CodecSection(Section):
+    """What is on the wire: a chain of codecs per direction, by id or as configs."""
+
+    forward: CodecChain | None = None
+    """Activations, up."""
+    backward: CodecChain | None = None
+    """Gradients, down."""
+    evaluation: CodecChain | None = None
+    """Activations of validation rows."""
+
+
+class Timeouts(Section):
+    """How long to wait."""
+
+    peer_s: Positive = 600.0
+    """Seconds without a sign of a peer before the party gives up."""
+
+
+class FederationFile(Section):
+    """A federation: the parties and what they agreed on."""
+
+    federation: Name
+    """Lower-case letters, digits and hyphens; the first part of every topic."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Every random number of the session follows from it."""
+    parties: Annotated[
+        dict[Name, PartySection],
+        Field(json_schema_extra={"propertyNames": {"pattern": NAME_PATTERN}}),
+    ]
+    """One label party and at least one feature party, by name."""
+    fuse: FuseSpec
+    """The model above the cut."""
+    loss: Reference
+    """`bce` (with logits), `cross_entropy`, `mse` or `module:Class`."""
+    optimizer: OptimizerSpec = OptimizerSpec()
+    training: Training = Training()
+    alignment: AlignmentSpec = AlignmentSpec()
+    schedule: Literal["sync"] = "sync"
+    """`sync`: one batch at a time, equal to training in one process."""
+    codec: CodecSection = CodecSection()
+    transport: Transport | None = None
+    """`embedded:///folder` or `kafka://host:9092`; default: the log in the run's folder."""
+    durability: Literal["checkpoint", "step"] = "checkpoint"
+    """When what was sent is forced to disk."""
+    timeouts: Timeouts = Timeouts()
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """Compute threads of every party; the weights depend on it in the last bits."""

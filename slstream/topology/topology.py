@@ -1,0 +1,269 @@
+"""A federation, read from its file and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from pydantic import JsonValue
+
+from slstream.errors import TopologyError
+from slstream.topology.checks import loss_metrics
+from slstream.topology.document import Document, KeyPath, Problem, read_document
+from slstream.topology.nearest import hint
+from slstream.topology.overrides import apply_overrides
+from slstream.topology.sections import (
+    AlignmentSpec,
+    CodecSection,
+    DataSource,
+    FederationFile,
+    FuseSpec,
+    ModelSpec,
+    OptimizerSpec,
+    Role,
+    Timeouts,
+    Training,
+)
+from slstream.topology.validation import validate
+
+_LOCAL_KEYS = ("transport", "durability", "timeouts")
+"""Facts of one party's machine, on which the others need not agree."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Party:
+    """One organisation of a federation."""
+
+    id: str
+    role: Role
+    data: DataSource
+    base: ModelSpec | None
+
+    @property
+    def feature_patterns(self) -> tuple[str, ...]:
+        """Names and globs of its feature columns; empty without a base model."""
+        if self.base is None:
+            return ()
+        return ("*",) if self.data.features is None else self.data.features
+
+
+class Difference(NamedTuple):
+    """A key on which two parties' topologies do not agree."""
+
+    path: str
+    mine: str
+    """JSON, or ``(nothing)``."""
+    theirs: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """A federation: the parties and what they agreed on.
+
+    Immutable. Everything in it was checked, except what needs data, models or codecs.
+    """
+
+    document: Document
+    """What was read, for messages that name a line."""
+    file: FederationFile
+    """The sections as they stand in the file, with defaults filled in."""
+    path: Path | None
+    """The file; ``None`` for a topology that was built in Python."""
+    root: Path
+    """Folder to which data paths, the key file and the user's modules are relative."""
+    parties: tuple[Party, ...]
+    """Sorted by id: the order of every sum and concatenation."""
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
+        """Read and check a topology file.
+
+        Args:
+            path: a YAML file.
+            overrides: ``key.path=value`` each, applied before the checks.
+
+        Raises:
+            TopologyError: lists every problem with file, line, key, expected and found.
+        """
+        path = Path(path)
+        return cls._build(apply_overrides(read_document(path), overrides), path, path.parent)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, object], root: str | Path = ".") -> Self:
+        """Check a topology that was written in Python, with the keys of the file.
+
+        Args:
+            value: nested dicts, lists, text and numbers.
+            root: folder to which paths and modules are relative.
+
+        Raises:
+            TopologyError: lists every problem.
+        """
+        document = Document(value=dict(value), source="topology", places={})
+        return cls._build(document, None, Path(root))
+
+    @classmethod
+    def _build(cls, document: Document, path: Path | None, root: Path) -> Self:
+        file = validate(document)
+        parties = tuple(
+            Party(id=name, role=section.role, data=section.data, base=section.base)
+            for name, section in sorted(file.parties.items())
+        )
+        return cls(document=document, file=file, path=path, root=root.resolve(), parties=parties)
+
+    @property
+    def federation(self) -> str:
+        """Name of the federation; the first part of every topic."""
+        return self.file.federation
+
+    @property
+    def seed(self) -> int:
+        """The session's seed, 0 to 2**63 - 1."""
+        return self.file.seed
+
+    @property
+    def fuse(self) -> FuseSpec:
+        """The model above the cut."""
+        return self.file.fuse
+
+    @property
+    def loss(self) -> str:
+        """``bce``, ``cross_entropy``, ``mse`` or ``module:Class``."""
+        return self.file.loss
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Validation metrics of the loss; the first is the one to report."""
+        return loss_metrics(self.file.loss)
+
+    @property
+    def optimizer(self) -> OptimizerSpec:
+        """The optimiser of every party."""
+        return self.file.optimizer
+
+    @property
+    def training(self) -> Training:
+        """Batch size, epochs, validation and early stop."""
+        return self.file.training
+
+    @property
+    def alignment(self) -> AlignmentSpec:
+        """How the common rows are found."""
+        return self.file.alignment
+
+    @property
+    def schedule(self) -> str:
+        """``sync``."""
+        return self.file.schedule
+
+    @property
+    def codec(self) -> CodecSection:
+        """Codec chains as configs; ``None`` for the default."""
+        return self.file.codec
+
+    @property
+    def transport(self) -> str | None:
+        """URL, or ``None`` for the log in the run's folder."""
+        return self.file.transport
+
+    @property
+    def durability(self) -> str:
+        """``checkpoint`` or ``step``."""
+        return self.file.durability
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """How long to wait."""
+        return self.file.timeouts
+
+    @property
+    def threads(self) -> int:
+        """Compute threads of every party."""
+        return self.file.threads
+
+    @property
+    def label_party(self) -> Party:
+        """The party that holds the labels."""
+        return next(party for party in self.parties if party.role is Role.LABEL)
+
+    @property
+    def feature_parties(self) -> tuple[Party, ...]:
+        """The others, sorted by id."""
+        return tuple(party for party in self.parties if party.role is Role.FEATURE)
+
+    def party(self, name: str) -> Party:
+        """The party of this name.
+
+        Raises:
+            TopologyError: no such party; names the nearest.
+        """
+        for party in self.parties:
+            if party.id == name:
+                return party
+        near = hint(name, [party.id for party in self.parties])
+        raise TopologyError(f'{self.where("parties")}: unknown party "{name}"{near}')
+
+    def data_path(self, party: Party) -> Path | None:
+        """Absolute path of a party's file; ``None`` for bundled data."""
+        return None if party.data.path is None else self.root / party.data.path
+
+    def where(self, *path: str) -> str:
+        """``FILE:LINE: key.path`` of a key, for messages."""
+        return self.document.where(path)
+
+    def error(self, *path: str, text: str) -> TopologyError:
+        """An error about one key."""
+        return self.document.error([Problem(path=path, text=text)])
+
+    def agreed(self) -> dict[str, JsonValue]:
+        """All that the parties must agree on, as JSON: everything but local facts.
+
+        Local are the places of data and key file, transport, durability and timeouts. Defaults are
+        filled in, so a file that writes them out agrees with one that does not.
+        """
+        value: dict[str, JsonValue] = self.file.model_dump(mode="json", exclude=set(_LOCAL_KEYS))
+        return _without_places(value)
+
+    def digest(self) -> str:
+        """SHA-256, hex, of the canonical JSON of :meth:`agreed`."""
+        text = json.dumps(self.agreed(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def differences(self, other_agreed: Mapping[str, object]) -> tuple[Difference, ...]:
+        """Where another party's :meth:`agreed` differs from this one's, sorted by path."""
+        return tuple(_differences((), self.agreed(), other_agreed))
+
+
+def _without_places(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    alignment, parties = value["alignment"], value["parties"]
+    if isinstance(alignment, dict):
+        del alignment["key_file"]
+    for party in parties.values() if isinstance(parties, dict) else ():
+        if isinstance(party, dict) and isinstance(data := party["data"], dict):
+            del data["path"], data["bundled"]
+    return value
+
+
+_NOTHING = object()
+
+
+def _differences(path: KeyPath, mine: object, theirs: object) -> list[Difference]:
+    if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+        return [
+            difference
+            for key in sorted({*mine, *theirs})
+            for difference in _differences(
+                (*path, key), mine.get(key, _NOTHING), theirs.get(key, _NOTHING)
+            )
+        ]
+    if mine == theirs and type(mine) is type(theirs):
+        return []
+    return [Difference(".".join(map(str, path)), _json(mine), _json(theirs))]
+
+
+def _json(value: object) -> str:
+    return "(nothing)" if value is _NOTHING else json.dumps(value)
