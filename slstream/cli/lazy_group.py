@@ -31,7 +31,7 @@ class LazyGroup(click.Group):
         name: str,
         *,
         places: Mapping[str, CommandPlace],
-        help: str,  # noqa: A002 - click's own parameter
+        help: str,
         epilog: str | None = None,
         params: list[click.Parameter] | None = None,
     ) -> None:

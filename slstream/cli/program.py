@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from slstream.cli.exit_code import ExitCode
 from slstream.cli.lazy_group import CommandPlace, LazyGroup
+from slstream.cli.printable import printable
 from slstream.errors import Interrupted, SlstreamError
 
 DEBUG_VARIABLE = "SLSTREAM_DEBUG"
@@ -123,7 +125,7 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         outcome = program().main(arguments, prog_name="slstream", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        _print_click_error(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
@@ -138,6 +140,12 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         # The reader has what it wanted. What is still buffered must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
+    except OSError as error:
+        if error.filename is None:
+            _print_unforeseen(error)
+            return ExitCode.BUG
+        _print_error("error", error)
+        return ExitCode.FAILED
     except Exception as error:  # noqa: BLE001 - the last resort: no trace for users, see DEBUG
         _print_unforeseen(error)
         return ExitCode.BUG
@@ -148,20 +156,36 @@ def _debugging() -> bool:
     return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
 
 
-def _print_error(label: str, error: SlstreamError) -> None:
+def _print_click_error(error: click.ClickException) -> None:
+    """What click prints, with this program's label."""
+    if isinstance(error, NoArgsIsHelpError):
+        error.show()
+        return
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    if ctx is not None:
+        click.echo(f"{ctx.get_usage()}\nTry '{ctx.command_path} --help' for help.\n", err=True)
+    _print_labelled("error", error.format_message())
+
+
+def _print_error(label: str, error: SlstreamError | OSError) -> None:
     """The message, then notes that were added on its way up."""
     if _debugging():
         traceback.print_exception(error)
     lines = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
-    click.echo(f"{click.style(f'{label}:', fg='red')} " + "\n".join(lines), err=True)
+    _print_labelled(label, "\n".join(lines))
 
 
 def _print_unforeseen(error: Exception) -> None:
     if _debugging():
         traceback.print_exception(error)
-    click.echo(
-        f"{click.style('unexpected error:', fg='red')} {type(error).__name__}: {error}\n"
+    _print_labelled(
+        "unexpected error",
+        f"{type(error).__name__}: {error}\n"
         "This is a fault of slstream, not of your input. "
         f"Run the same with {DEBUG_VARIABLE}=1 to see where it happened.",
-        err=True,
     )
+
+
+def _print_labelled(label: str, text: str) -> None:
+    colour = False if os.environ.get("NO_COLOR") else None  # None: when stderr is a terminal
+    click.echo(f"{click.style(f'{label}:', fg='red')} {printable(text)}", err=True, color=colour)

@@ -1,0 +1,62 @@
+"""``slstream run``: every party of a federation, on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from slstream.cli.run_directory import new_run_directory
+from slstream.cli.session_command import SessionOptions, session_options, show_session, type_of_path
+from slstream.party.summary import Summary
+from slstream.party.telemetry import Progress
+
+EPILOG = """\b
+Examples:
+  slstream run topology/breast-cancer.yaml
+  slstream run my.yaml --dir runs/first --set training.epochs=3 --set seed=7
+  slstream run my.yaml --quiet --json > summary.json
+
+\b
+Files of a run, under DIR:
+  log/                       what crossed between the parties
+  PARTY/model.safetensors    the party's final weights
+  PARTY/checkpoints/         what a party resumes from
+  summary.json               all that the table at the end shows
+"""
+
+
+@click.command("run", epilog=EPILOG)
+@click.argument("topology_path", metavar="TOPOLOGY", type=type_of_path)
+@click.option(
+    "--dir",
+    "directory",
+    metavar="DIR",
+    type=type_of_path,
+    help="Where the files of this run go.  [default: runs/FEDERATION-N, a new one]",
+)
+@click.option(
+    "--baseline/--no-baseline",
+    default=True,
+    show_default=True,
+    help="Train the same model in one process without compression too, and compare.",
+)
+@session_options
+def command(topology_path: Path, baseline: bool, options: SessionOptions) -> None:
+    """Train the federation of a TOPOLOGY file: one process per party, on this machine.
+
+    Shows progress while it runs and ends with a summary: validation metrics, bytes by direction
+    and codec, and where the time went.
+    """
+    from slstream.topology import Topology
+
+    topology = Topology.load(topology_path, options.overrides)
+    directory = options.directory or new_run_directory(topology.federation)
+
+    def take_part(on_progress: Callable[[Progress], None]) -> Summary:
+        from slstream.run import run
+
+        return run(topology, directory=directory, on_progress=on_progress, baseline=baseline)
+
+    show_session(take_part, directory=directory, options=options)

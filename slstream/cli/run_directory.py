@@ -1,0 +1,29 @@
+"""Where the files of a run go when the user did not say."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+
+RUNS = Path("runs")
+
+
+def new_run_directory(federation: str, *, under: Path = RUNS) -> Path:
+    """Make and return ``<under>/<federation>-<n>`` with the first ``n`` that is free, from 1.
+
+    Two runs that start at once get two directories.
+    """
+    under.mkdir(parents=True, exist_ok=True)
+    for n in count(1):
+        directory = under / f"{federation}-{n}"
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            continue
+        return directory
+    raise AssertionError("unreachable: count() does not end")
+
+
+def shared_directory(federation: str, *, under: Path = RUNS) -> Path:
+    """``<under>/<federation>``: the same for every party started by hand, so that they meet."""
+    return under / federation

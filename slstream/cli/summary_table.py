@@ -1,0 +1,167 @@
+"""The tables at the end of a run: what it reached, what it sent, and where the time went."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from slstream.cli.printable import printable
+from slstream.cli.units import human_bytes, human_number, human_ratio, human_seconds
+from slstream.party.summary import Summary, Traffic
+
+SHARES = frozenset({"auc", "accuracy"})
+"""Metrics between 0 and 1, whose differences are told in points (hundredths)."""
+
+
+def summary_table(summary: Summary, directory: Path) -> RenderableType:
+    """All of a summary, for about 80 columns.
+
+    Args:
+        summary: what the run came to.
+        directory: where the run's files lie.
+    """
+    parts: list[RenderableType] = [Text(), _title(summary)]
+    parts.append(Text(f"session {printable(summary.session)}", style="dim"))
+    if summary.rows:
+        parts.append(_rows(summary))
+    for table in (_metrics(summary), _traffic(summary), _time(summary)):
+        if table.row_count:
+            parts += [Text(), table]
+    parts += [Text(), *_files(summary, directory)]
+    return Group(*parts)
+
+
+def _title(summary: Summary) -> Text:
+    good = summary.outcome in ("finished", "stopped early")
+    return Text.assemble(
+        (printable(summary.federation), "bold"),
+        "  ",
+        (summary.outcome, "bold green" if good else "bold red"),
+        f" after {_count(summary.epochs, 'epoch')} and {_count(summary.steps, 'step')}",
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _rows(summary: Summary) -> Text:
+    rows = dict(summary.rows)
+    text = Text(f"rows matched {rows.pop('matched', 0):,}")
+    if rows:
+        text.append(" (" + ", ".join(f"{name} {n:,}" for name, n in rows.items()) + ")")
+    if summary.party_rows:
+        owned = (f"{printable(party)} {n:,}" for party, n in summary.party_rows.items())
+        text.append(" of " + ", ".join(owned))
+    return text
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        header_style="dim",
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        show_footer=False,
+        show_edge=False,
+    )
+
+
+def _metrics(summary: Summary) -> Table:
+    table = _table("Validation")
+    table.add_column("metric")
+    table.add_column("split", justify="right")
+    baseline = summary.baseline
+    if baseline is not None:
+        table.add_column("one process, uncompressed", justify="right")
+        table.add_column("difference", justify="right")
+    for name, value in summary.metrics.items():
+        cells = [printable(name), _metric(name, value)]
+        if baseline is not None and name in baseline.metrics:
+            cells += [_metric(name, baseline.metrics[name])]
+            cells += [_difference(name, value - baseline.metrics[name])]
+        table.add_row(*cells)
+    return table
+
+
+def _metric(name: str, value: float) -> str:
+    return f"{value:.4f}" if name in SHARES else human_number(value)
+
+
+def _difference(name: str, difference: float) -> str:
+    if difference == 0:
+        return "none"
+    return f"{100 * difference:+.2f} points" if name in SHARES else f"{difference:+.3g}"
+
+
+def _traffic(summary: Summary) -> Table:
+    table = _table("Bytes with all headers; raw: the same frames as float32")
+    table.add_column("from")
+    table.add_column("to")
+    table.add_column("what")
+    table.add_column("codec", overflow="fold")
+    for name in ("frames", "raw", "wire", "ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for entry in summary.traffic:
+        table.add_row(*_traffic_cells(entry))
+    if summary.traffic:
+        table.add_section()
+        table.add_row(
+            "all",
+            "",
+            "",
+            "",
+            f"{sum(entry.frames for entry in summary.traffic):,}",
+            human_bytes(summary.raw_bytes),
+            human_bytes(summary.wire_bytes),
+            human_ratio(summary.raw_bytes, summary.wire_bytes),
+            style="bold",
+        )
+    return table
+
+
+def _traffic_cells(entry: Traffic) -> tuple[str, ...]:
+    return (
+        printable(entry.sender),
+        printable(entry.receiver),
+        entry.kind,
+        printable(entry.codec),
+        f"{entry.frames:,}",
+        human_bytes(entry.raw_bytes),
+        human_bytes(entry.wire_bytes),
+        human_ratio(entry.raw_bytes, entry.wire_bytes),
+    )
+
+
+def _time(summary: Summary) -> Table:
+    table = _table("Time")
+    table.add_column("party")
+    for name in ("compute", "codec", "transport", "waiting", "other", "total"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for party, spent in summary.time.items():
+        parts = (spent.compute_s, spent.codec_s, spent.transport_s, spent.waiting_s)
+        other_s = max(spent.total_s - sum(parts), 0.0)
+        seconds = (*parts, other_s, spent.total_s)
+        table.add_row(printable(party), *(human_seconds(each) for each in seconds))
+    if summary.time and summary.baseline is not None:
+        total = human_seconds(summary.baseline.total_s)
+        table.add_row("one process", "", "", "", "", "", total, style="dim")
+    return table
+
+
+def _files(summary: Summary, directory: Path) -> list[Text]:
+    """Where to find what was made; paths are never cut, so that they can be copied."""
+    names = [f"{party}/model.safetensors" for party in summary.weights]
+    width = max((len(name) for name in names), default=0)
+    lines = [Text.assemble("All of this run lies in ", (f"{directory}/", "bold"), ":")]
+    for name, digest in zip(names, summary.weights.values(), strict=True):
+        lines.append(Text(f"  {printable(name):{width}}  sha256 {digest[:16]}", no_wrap=True))
+    lines.append(Text(f"  {'summary.json':{width}}  these numbers", no_wrap=True))
+    return lines
