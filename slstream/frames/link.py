@@ -44,6 +44,7 @@ MAX_FRAME_BYTES = 67_108_864
 """Largest payload that a reader accepts by default."""
 
 _REMEMBERED_BYTES = 4_194_304
+_REMEMBERED_FRAMES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,9 +158,9 @@ def record_headers(kind: FrameKind, epoch: int, step: int) -> tuple[tuple[str, b
 class FrameReader:
     """The receiving end of one link: record values in log order in, frames out.
 
-    Holds one incomplete frame at most, and the last 4 MiB of records, to tell a repetition from a
-    second writer; a repetition of an older record is ignored without comparing it. Not for
-    several threads at once.
+    Holds one incomplete frame at most, and the records of the last 256 frames up to 4 MiB, to tell
+    a repetition from a second writer; a repetition of an older record is ignored without comparing
+    it. Not for several threads at once.
 
     To resume, build a reader from :attr:`position` and push the records after the one with which
     :meth:`push` last returned a frame.
@@ -320,7 +321,7 @@ class FrameReader:
         self._frames += 1
         self._recent[self._next_sequence] = values
         self._recent_bytes += sum(map(len, values))
-        while self._recent_bytes > _REMEMBERED_BYTES:
+        while self._recent_bytes > _REMEMBERED_BYTES or len(self._recent) > _REMEMBERED_FRAMES:
             oldest = self._recent.pop(next(iter(self._recent)))
             self._recent_bytes -= sum(map(len, oldest))
         self._next_sequence += 1
