@@ -22,8 +22,9 @@ from pydantic import (
     WithJsonSchema,
 )
 
-NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$"
-"""Federation and party names: they become parts of topic names, of at most 48 characters each."""
+MAX_NAME_LENGTH = 40
+NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+"""Federation and party names become parts of topic names; no word of them may be "to"."""
 
 REFERENCE_PATTERN = r"^([A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*|[a-z][a-z0-9_]*)$"
 """A registered name, or a class of the user's own as ``module:Class``."""
@@ -41,23 +42,27 @@ class Role(StrEnum):
 
 
 def _name(value: str) -> str:
-    # Topics are called SENDER-to-RECEIVER, so no name may contain what stands between two names.
-    if not re.match(NAME_PATTERN, value) or "-to-" in f"-{value}-":
+    # The word stands between sender and receiver in the name of a topic.
+    if (
+        not re.fullmatch(NAME_PATTERN, value)
+        or len(value) > MAX_NAME_LENGTH
+        or "to" in value.split("-")
+    ):
         raise ValueError(
-            "expected a name of lower-case letters, digits and hyphens, at most 48 characters, "
-            f'with a letter or digit at both ends and without the word "to", found "{value}"'
+            "expected a name of lower-case letters and digits with single hyphens between them, "
+            f'of at most {MAX_NAME_LENGTH} characters and without the word "to"; found "{value}"'
         )
     return value
 
 
 def _reference(value: str) -> str:
-    if not re.match(REFERENCE_PATTERN, value):
+    if not re.fullmatch(REFERENCE_PATTERN, value):
         raise ValueError(f'expected a registered name or module:Class, found "{value}"')
     return value
 
 
 def _transport(value: str) -> str:
-    if not re.match(TRANSPORT_PATTERN, value):
+    if not re.fullmatch(TRANSPORT_PATTERN, value):
         raise ValueError(f'expected embedded:///FOLDER or kafka://HOST:PORT, found "{value}"')
     return value
 
@@ -90,11 +95,11 @@ def _codec_chain(value: object) -> object:
     return tuple({"id": item} if isinstance(item, str) else item for item in items)
 
 
-def _pattern(pattern: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": pattern})
+def _pattern(pattern: str, **more: JsonValue) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, **more})
 
 
-Name = Annotated[str, AfterValidator(_name), _pattern(NAME_PATTERN)]
+Name = Annotated[str, AfterValidator(_name), _pattern(NAME_PATTERN, maxLength=MAX_NAME_LENGTH)]
 Column = Annotated[str, Field(min_length=1)]
 Columns = Annotated[tuple[Column, ...], Field(strict=False)]
 Argument = Annotated[JsonValue, AfterValidator(_finite)]
