@@ -1,0 +1,83 @@
+"""Validation metrics of each loss."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import mean_absolute_error, r2_score, roc_auc_score
+
+Goal = Literal["max", "min"]
+
+GOALS: dict[str, Goal] = {
+    "accuracy": "max",
+    "auc": "max",
+    "loss": "min",
+    "mae": "min",
+    "r2": "max",
+}
+"""Which way each metric gets better."""
+
+
+def validation_metrics(
+    loss_name: str, output: torch.Tensor, labels: torch.Tensor, loss: float
+) -> dict[str, float]:
+    """Metrics of a validation set, with ``loss`` first.
+
+    Args:
+        loss_name: as in the topology; decides what is computed.
+        output: float32 [rows, ...] of the fuse model (logits for ``bce`` and ``cross_entropy``).
+        labels: [rows].
+        loss: mean loss of these rows.
+
+    Returns:
+        ``bce``: loss, auc, accuracy; ``cross_entropy``: loss, accuracy, auc (one class against the
+        rest, mean over classes); ``mse``: loss, mae, r2; else loss. A metric that these rows do not
+        define, such as the AUC of a single class, is left out, and so is all but the loss when an
+        output is not finite, as only a diverged model gives.
+    """
+    metrics = {"loss": loss}
+    scores, truth = output.detach().numpy().astype(np.float64), labels.numpy()
+    if not len(truth) or not np.isfinite(scores).all():
+        return metrics
+    if loss_name == "bce":
+        metrics |= _binary(scores.reshape(-1), truth)
+    elif loss_name == "cross_entropy":
+        metrics |= _classes(scores, truth)
+    elif loss_name == "mse":
+        metrics |= _regression(scores.reshape(-1), truth)
+    return metrics
+
+
+def _binary(logits: npt.NDArray[np.float64], truth: npt.NDArray[np.float32]) -> dict[str, float]:
+    accuracy = float(np.mean((logits > 0) == (truth == 1)))
+    if len(np.unique(truth)) < 2:
+        return {"accuracy": accuracy}
+    return {"auc": float(roc_auc_score(truth, logits)), "accuracy": accuracy}
+
+
+def _classes(logits: npt.NDArray[np.float64], truth: npt.NDArray[np.int64]) -> dict[str, float]:
+    metrics = {"accuracy": float(np.mean(logits.argmax(axis=1) == truth))}
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    chances = shifted / shifted.sum(axis=1, keepdims=True)
+    areas = (
+        [float(roc_auc_score(truth == label, chances[:, label])) for label in np.unique(truth)]
+        if len(np.unique(truth)) > 1
+        else []
+    )
+    if areas:
+        # Mean over the classes that occur: the others have no curve.
+        metrics["auc"] = math.fsum(areas) / len(areas)
+    return metrics
+
+
+def _regression(
+    values: npt.NDArray[np.float64], truth: npt.NDArray[np.float32]
+) -> dict[str, float]:
+    metrics = {"mae": float(mean_absolute_error(truth, values))}
+    if len(np.unique(truth)) > 1:
+        metrics["r2"] = float(r2_score(truth, values))
+    return metrics
