@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slstream.cli.summary_table import summary_table
+from slstream.party.summary import Summary
+from tests.cli.examples import SUMMARY, assert_fits, rendered, words
+
+DIRECTORY = Path("runs/breast-cancer-1")
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_says_everything_and_fits(width: int) -> None:
+    text = rendered(summary_table(SUMMARY, DIRECTORY), width)
+    assert_fits(text, width)
+    lines = words(text)
+    assert "breast-cancer finished after 20 epochs and 1,280 steps" in lines
+    assert "rows matched 1,512 (train 1,210, validation 302) of alice 1,540, bob 1,541" in lines
+    assert "auc 0.9942 0.9951 -0.09 points" in lines
+    assert "accuracy 0.9649 0.9649 none" in lines
+    assert "loss 0.08213 0.0791 +0.00303" in lines
+    assert "bob alice activation ecsq 280 18.4 MB 700 kB 26.3x" in lines
+    assert "alice bob control json 280 9.00 kB 9.00 kB 1.00x" in lines
+    assert "all 840 36.8 MB 1.53 MB 24.1x" in lines
+    assert "alice 1.20 s 0.31 s 0.20 s 2.20 s 130 s 2 m 14 s".replace("130 s", "2 m 10 s") in lines
+    assert "one process 0.84 s" in lines
+    assert "alice/model.safetensors sha256 abababababababab" in lines
+    assert "All of this run lies in runs/breast-cancer-1/:" in lines
+
+
+def test_without_a_baseline_there_is_nothing_to_compare() -> None:
+    text = rendered(summary_table(replace(SUMMARY, baseline=None), DIRECTORY))
+    assert "auc 0.9942" in words(text)
+    assert "difference" not in text
+    assert "one process" not in text
+
+
+def test_a_metric_that_the_baseline_lacks_stays_alone() -> None:
+    summary = replace(SUMMARY, metrics={**SUMMARY.metrics, "own": 7.0})
+    assert "own 7" in words(rendered(summary_table(summary, DIRECTORY)))
+
+
+def test_a_run_that_ended_at_once_has_no_empty_tables() -> None:
+    summary = Summary(
+        federation="f", session="s", outcome="interrupted", epochs=1, steps=0, metrics={}
+    )
+    text = rendered(summary_table(summary, DIRECTORY))
+    assert "f interrupted after 1 epoch and 0 steps" in words(text)
+    for title in ("Validation", "Bytes", "Time", "rows matched"):
+        assert title not in text
+
+
+def test_names_from_elsewhere_cannot_repaint_the_terminal() -> None:
+    summary = replace(SUMMARY, federation="x\x1b[2J", weights={"[red]bob": "ab" * 32})
+    text = rendered(summary_table(summary, DIRECTORY))
+    assert "\x1b" not in text
+    assert "[red]bob/model.safetensors" in text

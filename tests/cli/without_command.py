@@ -1,0 +1,1 @@
+command = "not a click command"
