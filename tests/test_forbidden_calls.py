@@ -52,9 +52,7 @@ def findings(path: str, tree: ast.Module) -> list[Finding]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name | ast.Attribute):
             name = _dotted(node, origins)
-            if name in FORBIDDEN_NAMES:
-                rules.append((node.lineno, f"use of {name}"))
-            elif _is_random(name) and not path.startswith(MAY_BE_RANDOM):
+            if name in FORBIDDEN_NAMES or (_is_random(name) and not path.startswith(MAY_BE_RANDOM)):
                 rules.append((node.lineno, f"use of {name}"))
         elif isinstance(node, ast.Call):
             rules += [(node.lineno, rule) for rule in _call_rules(node, origins)]
