@@ -1,0 +1,69 @@
+"""From a URL to a transport."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import cast
+from urllib.parse import quote, unquote, urlsplit
+
+from slstream.errors import ConfigError
+from slstream.transport.contract import Durability, Transport
+from slstream.transport.embedded.transport import EmbeddedTransport
+
+OpenTransport = Callable[[str, Durability, bool], Awaitable[Transport]]
+"""Opens ``(url, durability, read_only)``; what an entry point of group ``slstream.transports``
+names. The entry point's name is the URL scheme."""
+
+ENTRY_POINT_GROUP = "slstream.transports"
+
+
+async def open_transport(
+    url: str, *, durability: Durability = Durability.CHECKPOINT, read_only: bool = False
+) -> Transport:
+    """Open the log that ``url`` names, in this process and on the running event loop.
+
+    Args:
+        url: ``embedded:///absolute/path`` for the log in that directory, which is created when it
+            is missing; other schemes come from entry points of group ``slstream.transports``.
+        durability: when an append counts as sent.
+        read_only: refuse to change anything; the log must exist. For monitors and auditors.
+
+    Raises:
+        ConfigError: the URL is malformed or its scheme is not known.
+        TransportError: the log cannot be opened.
+    """
+    scheme, separator, _ = url.partition(":")
+    if not separator:
+        raise ConfigError(
+            f"transport: expected a URL such as embedded:///absolute/path, found {url!r}"
+        )
+    if scheme == "embedded":
+        return await _open_embedded(url, durability, read_only)
+    found = entry_points(group=ENTRY_POINT_GROUP)
+    if scheme not in found.names:
+        known = ", ".join(sorted({"embedded", *found.names}))
+        raise ConfigError(
+            f"transport {url!r}: expected one of the schemes {known}, found {scheme!r}; another "
+            f"scheme needs a package with an entry point in group {ENTRY_POINT_GROUP!r}"
+        )
+    opener = cast("OpenTransport", found[scheme].load())
+    return await opener(url, durability, read_only)
+
+
+def embedded_url(path: Path) -> str:
+    """The URL of the embedded log in a directory; inverse of what :func:`open_transport` parses."""
+    return f"embedded://{quote(str(path.absolute()))}"
+
+
+async def _open_embedded(url: str, durability: Durability, read_only: bool) -> Transport:
+    parts = urlsplit(url)
+    if parts.netloc or not parts.path.startswith("/") or parts.query or parts.fragment:
+        raise ConfigError(
+            f"transport {url!r}: expected embedded:///absolute/path (three slashes: no host, an "
+            f"absolute path; '?' and '#' in a path are written %3F and %23)"
+        )
+    return await EmbeddedTransport.open(
+        Path(unquote(parts.path)), durability=durability, read_only=read_only
+    )

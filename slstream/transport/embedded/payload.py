@@ -1,0 +1,72 @@
+"""The payload files that one transport object writes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from slstream.transport.embedded.segments import SegmentWriter
+
+_MAX_UNSYNCED = 64
+
+
+class Payload:
+    """The segment that is appended to, and full ones that are not known to be on the disk.
+
+    Full segments stay open until they are synced, because the kernel reports a failed write only
+    to who had the file open.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._active: SegmentWriter | None = None
+        self._unsynced: list[SegmentWriter] = []
+
+    def active(self) -> SegmentWriter | None:
+        """The segment to append to; ``None`` when a new one must be started.
+
+        Raises:
+            OSError: an old segment could not be forced to the disk.
+        """
+        if self._active is not None and self._active.full:
+            self._unsynced.append(self._active)
+            self._active = None
+            if len(self._unsynced) > _MAX_UNSYNCED:
+                # By now the kernel has written nearly all of it.
+                self._unsynced[0].sync()
+                self._unsynced.pop(0).close()
+        return self._active
+
+    def start(self, segment: int) -> SegmentWriter:
+        """Create the file of a new segment."""
+        self._active = SegmentWriter(self._directory, segment)
+        return self._active
+
+    def find(self, segment: int) -> SegmentWriter | None:
+        """The open file of a segment, if it is one of these."""
+        for writer in self._files():
+            if writer.segment == segment:
+                return writer
+        return None
+
+    def close_synced(self) -> None:
+        """Let go of full segments, which are on the disk now."""
+        for writer in self._unsynced:
+            writer.close()
+        self._unsynced.clear()
+
+    def discard(self, segments: Collection[int]) -> None:
+        """Let go of full segments that no record refers to, so that they can be removed."""
+        for writer in [w for w in self._unsynced if w.segment in segments]:
+            self._unsynced.remove(writer)
+            writer.close()
+
+    def close(self) -> None:
+        """Release all files; their content stays."""
+        for writer in self._files():
+            writer.close()
+        self._unsynced.clear()
+        self._active = None
+
+    def _files(self) -> Sequence[SegmentWriter]:
+        return [*self._unsynced, *([self._active] if self._active else [])]

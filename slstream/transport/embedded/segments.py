@@ -1,0 +1,143 @@
+"""Payload files: record values one after the other, nothing else.
+
+Each file is written by one transport object, and only appended to, so writers need no lock among
+each other. What a byte range means, and its checksum, is in the index.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+SEGMENT_BYTES = 64 << 20
+"""A file that has reached this is not appended to any more."""
+
+_IOV_MAX = 1024
+
+
+def segment_path(directory: Path, segment: int) -> Path:
+    """Where a segment lies."""
+    return directory / f"{segment:012d}.segment"
+
+
+class SegmentWriter:
+    """One open payload file. Holds a lock on it, which tells cleaners that it is in use."""
+
+    def __init__(self, directory: Path, segment: int) -> None:
+        """Create the file; one of that name that exists is garbage from before a power cut."""
+        self.segment = segment
+        self.path = segment_path(directory, segment)
+        self.path.unlink(missing_ok=True)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.length = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the next values belong into another file."""
+        return self.length >= SEGMENT_BYTES
+
+    def append(self, values: Sequence[bytes]) -> int:
+        """Write values one after the other; returns the position of the first.
+
+        Raises:
+            OSError: the file may end in a part of them, which nothing refers to.
+        """
+        start = self.length
+        for first in range(0, len(values), _IOV_MAX):
+            self._write_all(values[first : first + _IOV_MAX])
+        return start
+
+    def _write_all(self, values: Sequence[bytes]) -> None:
+        total = sum(map(len, values))
+        written = os.pwritev(self._fd, values, self.length) if total else 0
+        while written < total:
+            # A full disk or a file limit shows as a short write first, as an error the next time.
+            rest = memoryview(b"".join(values))[written:]
+            written += os.pwrite(self._fd, rest, self.length + written)
+        self.length += total
+
+    def sync(self) -> None:
+        """Force the content to the disk.
+
+        Raises:
+            OSError: the content may be lost though the page cache still shows it: never try again.
+        """
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        """Release the file; its content stays."""
+        os.close(self._fd)
+
+
+class SegmentReader:
+    """Reads byte ranges of segments; keeps the last files open. Used by one thread."""
+
+    def __init__(self, directory: Path, *, keep: int = 32) -> None:
+        self._directory = directory
+        self._keep = keep
+        self._fds: OrderedDict[int, int] = OrderedDict()
+
+    def read(self, segment: int, position: int, length: int) -> bytes:
+        """The bytes of a range; fewer when the file is shorter.
+
+        Raises:
+            FileNotFoundError: the segment was removed.
+            OSError: the disk failed.
+        """
+        fd = self._open(segment)
+        data = os.pread(fd, length, position)
+        if len(data) == length:
+            return data
+        parts = [data]
+        while data and sum(map(len, parts)) < length:
+            done = sum(map(len, parts))
+            data = os.pread(fd, length - done, position + done)
+            parts.append(data)
+        return b"".join(parts)
+
+    def _open(self, segment: int) -> int:
+        fd = self._fds.get(segment)
+        if fd is not None:
+            self._fds.move_to_end(segment)
+            return fd
+        fd = os.open(segment_path(self._directory, segment), os.O_RDONLY | os.O_CLOEXEC)
+        self._fds[segment] = fd
+        if len(self._fds) > self._keep:
+            os.close(self._fds.popitem(last=False)[1])
+        return fd
+
+    def close(self) -> None:
+        """Release all files."""
+        while self._fds:
+            os.close(self._fds.popitem()[1])
+
+
+def remove_if_unused(directory: Path, segment: int) -> bool:
+    """Delete a payload file unless a living transport object may still append to it."""
+    path = segment_path(directory, segment)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        path.unlink(missing_ok=True)
+        return True
+    finally:
+        os.close(fd)
+
+
+def sync_file(path: Path) -> None:
+    """Force the content of a file or the entries of a directory to the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,132 @@
+"""Futures that wait for offsets, woken by datagrams, commits of this object, or a slow look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from slstream.errors import TransportError, UnknownTopic
+from slstream.transport.embedded.wake import WakeListener
+
+FALLBACK_POLL_S = 0.25
+"""How late a reader is when a datagram was lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Waiter:
+    partition: int
+    offset: int
+    future: asyncio.Future[None]
+    name: str = field(default="")
+
+
+class Waiters:
+    """All waits of one transport object. Used on its event loop only."""
+
+    def __init__(self, wake_directory: Path, end_of: Callable[[int], int | None]) -> None:
+        """Start with no waiter and no socket.
+
+        Args:
+            wake_directory: where sockets are bound.
+            end_of: the end offset of a partition by id, ``None`` when it was deleted.
+        """
+        self._directory = wake_directory
+        self._end_of = end_of
+        self._loop = asyncio.get_running_loop()
+        self._waiters: set[_Waiter] = set()
+        self._listener: WakeListener | None = None
+        self._can_listen = True
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def socket_name(self) -> str | None:
+        """The name of the own socket, if there is one."""
+        return self._listener.name if self._listener else None
+
+    async def wait(self, name: str, partition: int, offset: int, timeout_s: float | None) -> bool:
+        """Wait until the partition reaches beyond ``offset``.
+
+        Raises:
+            UnknownTopic: the partition, called ``name``, was deleted.
+            TransportError: what :meth:`fail` was given.
+        """
+        self._listen()
+        waiter = _Waiter(
+            partition=partition, offset=offset, future=self._loop.create_future(), name=name
+        )
+        self._waiters.add(waiter)
+        try:
+            # Only now, so that no append falls between a look and the registration.
+            self.look()
+            await asyncio.wait([waiter.future], timeout=timeout_s)
+            if waiter.future.done():
+                waiter.future.result()
+                return True
+            return False
+        finally:
+            self._waiters.discard(waiter)
+            waiter.future.cancel()
+
+    def look(self) -> None:
+        """Compare all waits with the index."""
+        try:
+            self._compare()
+        except TransportError as error:
+            self.fail(partial(type(error), *error.args))
+
+    def _compare(self) -> None:
+        ends = {waiter.partition: self._end_of(waiter.partition) for waiter in self._waiters}
+        for waiter in list(self._waiters):
+            end = ends[waiter.partition]
+            if waiter.future.done():
+                continue
+            if end is None:
+                waiter.future.set_exception(
+                    UnknownTopic(
+                        f"{waiter.name} was deleted while offset {waiter.offset} was waited for"
+                    )
+                )
+            elif end > waiter.offset:
+                waiter.future.set_result(None)
+
+    def fail(self, error: Callable[[], TransportError]) -> None:
+        """End all waits with an error."""
+        for waiter in self._waiters:
+            if not waiter.future.done():
+                waiter.future.set_exception(error())
+
+    def close(self) -> None:
+        """Remove the socket and the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+
+    def _listen(self) -> None:
+        """Bind the socket at the first wait: who never waits is never woken."""
+        if self._listener is None and self._can_listen:
+            try:
+                self._listener = WakeListener(self._directory)
+            except OSError:
+                # A directory that cannot be written: the slow look has to do.
+                self._can_listen = False
+            else:
+                self._loop.add_reader(self._listener.fileno(), self._woken)
+        if self._timer is None:
+            self._timer = self._loop.call_later(FALLBACK_POLL_S, self._look_slowly)
+
+    def _woken(self) -> None:
+        if self._listener is not None:
+            self._listener.drain()
+            self.look()
+
+    def _look_slowly(self) -> None:
+        self._timer = None
+        if self._waiters:
+            self._timer = self._loop.call_later(FALLBACK_POLL_S, self._look_slowly)
+            self.look()
