@@ -63,13 +63,10 @@ def _classes(logits: npt.NDArray[np.float64], truth: npt.NDArray[np.int64]) -> d
     metrics = {"accuracy": float(np.mean(logits.argmax(axis=1) == truth))}
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     chances = shifted / shifted.sum(axis=1, keepdims=True)
-    areas = (
-        [float(roc_auc_score(truth == label, chances[:, label])) for label in np.unique(truth)]
-        if len(np.unique(truth)) > 1
-        else []
-    )
-    if areas:
-        # Mean over the classes that occur: the others have no curve.
+    present = np.unique(truth)
+    if len(present) > 1:
+        # The mean is over the classes that occur: the others have no curve.
+        areas = [float(roc_auc_score(truth == label, chances[:, label])) for label in present]
         metrics["auc"] = math.fsum(areas) / len(areas)
     return metrics
 
