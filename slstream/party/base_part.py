@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -38,9 +40,7 @@ class BasePart:
         self._seed = seed
         self._in_flight: dict[tuple[int, int], torch.Tensor] = {}
 
-    def forward(
-        self, rows: npt.NDArray[np.int64], epoch: int, step: int
-    ) -> torch.Tensor:
+    def forward(self, rows: npt.NDArray[np.int64], epoch: int, step: int) -> torch.Tensor:
         """Activation of a training batch, float32 [batch, ...], attached to its graph."""
         self.module.train()
         # Dropout and its like draw from torch's global generator: its state is made a function of
@@ -49,9 +49,7 @@ class BasePart:
         activation: torch.Tensor = self.module(self._features[torch.from_numpy(rows)])
         return activation
 
-    def start(
-        self, rows: npt.NDArray[np.int64], epoch: int, step: int
-    ) -> npt.NDArray[np.float32]:
+    def start(self, rows: npt.NDArray[np.int64], epoch: int, step: int) -> npt.NDArray[np.float32]:
         """As :meth:`forward`, keeping the graph until :meth:`finish`: float32 [batch, ...]."""
         activation = self.forward(rows, epoch, step)
         self._in_flight[epoch, step] = activation
@@ -75,7 +73,7 @@ class BasePart:
         self.optimizer.step()
 
     def evaluate(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Activation of a validation batch in evaluation mode, float32 [batch, ...], detached."""
+        """Activation of a validation batch in evaluation mode, float32 [batch, ...], no graph."""
         self.module.eval()
         torch.manual_seed(derive_seed(self._seed, "evaluate", self.party))
         with torch.no_grad():
@@ -90,7 +88,7 @@ def as_array(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
 
 
 def make_optimizer(
-    name: str, arguments: dict[str, object], module: nn.Module, where: str
+    name: str, arguments: dict[str, Any], module: nn.Module, where: str
 ) -> torch.optim.Optimizer | None:
     """An optimiser over a module's parameters; ``None`` when it has none.
 

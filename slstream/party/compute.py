@@ -31,7 +31,9 @@ class ComputeThread:
         """
         self._threads = threads
         self._executor = ThreadPoolExecutor(
-            max_workers=1, thread_name_prefix="compute", initializer=torch.set_num_threads,
+            max_workers=1,
+            thread_name_prefix="compute",
+            initializer=torch.set_num_threads,
             initargs=(threads,),
         )
         self._deferred: list[Future[None]] = []

@@ -155,8 +155,13 @@ class FusePart:
             self._outputs.append(self.module(*self._combine(joined)))
         self._targets.append(self.labels[torch.from_numpy(rows)])
 
-    def outputs(self) -> tuple[torch.Tensor, torch.Tensor, float]:
-        """Outputs [rows, ...], labels [rows] and loss of the validation set; starts a new one."""
+    def outputs(self) -> tuple[torch.Tensor, torch.Tensor, float] | None:
+        """Outputs [rows, ...], labels [rows] and loss of the validation set; starts a new one.
+
+        ``None`` when there are no validation rows.
+        """
+        if not self._outputs:
+            return None
         output, target = torch.cat(self._outputs), torch.cat(self._targets)
         self._outputs.clear()
         self._targets.clear()

@@ -1,0 +1,82 @@
+"""What all that a party does in a session shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from slstream.party.compute import ComputeThread
+from slstream.party.ledger import Ledger
+from slstream.party.lobby import Lobby
+from slstream.party.negotiation import Negotiation
+from slstream.party.reporter import Reporter
+from slstream.party.summary import Summary
+from slstream.party.times import Times
+from slstream.protocol.actions import Rows
+from slstream.protocol.early_stop import EarlyStop
+from slstream.protocol.session import Outcome, Plan
+from slstream.topology.topology import Party, Topology
+from slstream.transport.contract import Transport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartyContext:
+    """One party in one process; every part is opened and stays its owner's to close."""
+
+    party: Party
+    topology: Topology
+    transport: Transport
+    compute: ComputeThread
+    lobby: Lobby
+    negotiation: Negotiation
+    reporter: Reporter
+    ledger: Ledger
+    times: Times
+    directory: Path
+    """This party's own folder."""
+    environment: dict[str, str]
+    """This process's fingerprint."""
+    shared_key: bytes | None
+    """Key of the id digests from the key file."""
+
+    @property
+    def plan(self) -> Plan:
+        """What the topology asks of a session."""
+        stop = self.topology.training.early_stop
+        return Plan(
+            epochs=self.topology.training.epochs,
+            early_stop=None
+            if stop is None
+            else EarlyStop(metric=stop.metric, patience=stop.patience, min_delta=stop.min_delta),
+        )
+
+    def summary(self, session: str, outcome: Outcome, rows: Rows, started_at: float) -> Summary:
+        """This party's view of a session that ended cleanly.
+
+        Args:
+            session: its id.
+            outcome: what the session returned.
+            rows: what was matched.
+            started_at: :func:`time.perf_counter` at the opening.
+        """
+        self.times.compute_s = max(0.0, self.compute.busy_s - self.times.codec_s)
+        return Summary(
+            federation=self.topology.federation,
+            session=session,
+            outcome="finished" if outcome.stopped_early is None else "stopped early",
+            epochs=outcome.epochs,
+            steps=outcome.steps,
+            metrics=dict(outcome.history[-1]),
+            history=list(outcome.history),
+            rows={
+                "matched": rows.train_rows + rows.validation_rows,
+                "train": rows.train_rows,
+                "validation": rows.validation_rows,
+            },
+            party_rows=outcome.party_rows,
+            traffic=self.ledger.traffic(),
+            time={self.party.id: self.times.spent(perf_counter() - started_at)},
+            weights=outcome.weights,
+            environment=self.environment,
+        )

@@ -1,0 +1,176 @@
+"""What a feature party does for its session, apart from sending and receiving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slstream.errors import LocalProtocolError
+from slstream.frames.header import FrameKind
+from slstream.party.alignment import parse_bitmap
+from slstream.party.base_part import BasePart, as_array, make_optimizer
+from slstream.party.compute import ComputeThread
+from slstream.party.models import BuiltBase, build_base
+from slstream.party.negotiation import Negotiation
+from slstream.party.party_data import PartyData
+from slstream.party.tables import load_table
+from slstream.party.tensor_coder import TensorCoder
+from slstream.party.weights import save_weights
+from slstream.protocol.actions import (
+    Action,
+    Adopt,
+    Align,
+    Backward,
+    EpochEnd,
+    Forward,
+    Payload,
+    Prepare,
+    Prepared,
+    Rows,
+    Save,
+)
+from slstream.protocol.messages import Join
+from slstream.topology.topology import Party, Topology
+
+
+class FeatureActions:
+    """Performs the local actions of one feature party's session, one after another."""
+
+    def __init__(
+        self,
+        party: Party,
+        topology: Topology,
+        *,
+        compute: ComputeThread,
+        negotiation: Negotiation,
+        id_key: bytes,
+        environment: dict[str, str],
+        directory: Path,
+    ) -> None:
+        """Start a session.
+
+        Args:
+            party: this party.
+            topology: what was agreed.
+            compute: thread of all tensor work.
+            negotiation: schemas of the links.
+            id_key: key of the id digests.
+            environment: this party's fingerprint.
+            directory: where the final weights go.
+        """
+        self._party = party
+        self._label_party = topology.label_party.id
+        self._topology = topology
+        self._compute = compute
+        self._negotiation = negotiation
+        self._id_key = id_key
+        self._environment = environment
+        self._directory = directory
+        self._data: PartyData | None = None
+        self._model: BuiltBase | None = None
+        self._part: BasePart | None = None
+        self._coders: dict[FrameKind, TensorCoder] = {}
+
+    async def perform(self, action: Action) -> object:
+        """Perform one action and return its result.
+
+        Raises:
+            SlstreamError: as the action's own documentation says.
+        """
+        match action:
+            case Prepare():
+                return await self._prepare()
+            case Align():
+                return await self._compute.call(lambda: self._align(action))
+            case Adopt():
+                await self._adopt(action)
+            case Forward():
+                return await self._compute.call(lambda: self._forward(action))
+            case Backward():
+                # Its outcome shows in the next activation, which the same thread computes after it.
+                self._compute.defer(lambda: self._backward(action))
+            case EpochEnd():
+                pass
+            case Save():
+                return await self._compute.call(self._save)
+            case _:
+                raise LocalProtocolError(f"a feature party cannot perform {action}")
+        return None
+
+    async def _prepare(self) -> Prepared:
+        data, model = await self._compute.call(self._load)
+        self._data, self._model = data, model
+        for kind in (FrameKind.ACTIVATION, FrameKind.EVALUATION):
+            self._coders[kind] = await self._negotiation.offer(
+                kind, self._label_party, model.cut_shape
+            )
+        join = Join(
+            digest=self._topology.digest(),
+            rows=data.rows,
+            cut=list(model.cut_shape),
+            schemas=self._negotiation.offered(self._label_party),
+            environment=self._environment,
+        )
+        return Prepared(join=join, ids=data.digests.to_bytes())
+
+    def _load(self) -> tuple[PartyData, BuiltBase]:
+        table = load_table(self._party, self._topology)
+        data = PartyData(self._party, self._topology, table, self._id_key)
+        model = build_base(self._party, self._topology, in_features=len(table.columns))
+        return data, model
+
+    def _align(self, action: Align) -> Rows:
+        data, model = self._loaded()
+        matched = parse_bitmap(action.matched, rows=data.rows, party=self._label_party)
+        rows, prepared = data.align(matched)
+        optimizer = self._topology.optimizer
+        self._part = BasePart(
+            self._party.id,
+            model.module,
+            make_optimizer(
+                optimizer.name,
+                optimizer.arguments(),
+                model.module,
+                self._topology.where("optimizer"),
+            ),
+            prepared.features,
+            self._topology.seed,
+        )
+        return rows
+
+    async def _adopt(self, action: Adopt) -> None:
+        _, model = self._loaded()
+        await self._negotiation.adopt(self._label_party, action.schemas, model.cut_shape)
+
+    def _forward(self, action: Forward) -> Payload:
+        part, (data, _) = self._aligned(), self._loaded()
+        coder = self._coders[action.kind]
+        if action.kind is FrameKind.EVALUATION:
+            activation = as_array(part.evaluate(data.evaluation_batch(action.step)))
+        else:
+            rows = data.train_batch(action.epoch, action.step)
+            activation = part.start(rows, action.epoch, action.step)
+        return coder.encode(activation, action.epoch, action.step)
+
+    def _backward(self, action: Backward) -> None:
+        part, (data, _) = self._aligned(), self._loaded()
+        rows = data.train_batch(action.epoch, action.step)
+        coder = self._negotiation.adopted(self._label_party, FrameKind.GRADIENT)
+        gradient = coder.decode(action.gradient, len(rows), action.epoch, action.step)
+        part.finish(action.epoch, action.step, gradient)
+
+    def _save(self) -> str:
+        return save_weights(
+            self._directory / "model.safetensors",
+            {"base": self._aligned().module},
+            {"federation": self._topology.federation, "party": self._party.id},
+        )
+
+    def _loaded(self) -> tuple[PartyData, BuiltBase]:
+        if self._data is None or self._model is None:
+            raise LocalProtocolError("the session has not prepared this party yet")
+        return self._data, self._model
+
+    def _aligned(self) -> BasePart:
+        if self._part is None:
+            raise LocalProtocolError("the session has not aligned the rows yet")
+        return self._part

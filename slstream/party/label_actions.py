@@ -1,0 +1,237 @@
+"""What the label party does for its session, apart from sending and receiving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from slstream.errors import DataError, LocalProtocolError
+from slstream.frames.header import FrameKind
+from slstream.party.alignment import (
+    DigestArray,
+    intersect,
+    match_bitmap,
+    parse_bitmap,
+    parse_digests,
+    require_matches,
+)
+from slstream.party.base_part import BasePart, make_optimizer
+from slstream.party.batches import RowArray
+from slstream.party.compute import ComputeThread
+from slstream.party.fuse_part import Combine, FusePart
+from slstream.party.losses import build_loss
+from slstream.party.metrics import validation_metrics
+from slstream.party.models import build_base, build_fuse
+from slstream.party.negotiation import Negotiation
+from slstream.party.party_data import PartyData
+from slstream.party.tables import PartyTable, load_table
+from slstream.party.weights import save_weights
+from slstream.protocol.actions import (
+    Action,
+    EpochEnd,
+    Fuse,
+    Match,
+    Matched,
+    Payload,
+    Predict,
+    Rows,
+    Save,
+    Score,
+)
+from slstream.topology.topology import Party, Topology
+
+
+class LabelActions:
+    """Performs the local actions of the label party's session, one after another."""
+
+    def __init__(
+        self,
+        party: Party,
+        topology: Topology,
+        *,
+        compute: ComputeThread,
+        negotiation: Negotiation,
+        id_key: bytes,
+        directory: Path,
+        on_loss: Callable[[int, int, float], None],
+    ) -> None:
+        """Start a session.
+
+        Args:
+            party: this party.
+            topology: what was agreed.
+            compute: thread of all tensor work.
+            negotiation: schemas of the links.
+            id_key: key of the id digests.
+            directory: where the final weights go.
+            on_loss: called in the event loop with (epoch, step, training loss).
+        """
+        self._party = party
+        self._topology = topology
+        self._compute = compute
+        self._negotiation = negotiation
+        self._id_key = id_key
+        self._directory = directory
+        self._on_loss = on_loss
+        self._data: PartyData | None = None
+        self._table: PartyTable | None = None
+        self._part: FusePart | None = None
+
+    async def load(self) -> None:
+        """Load the table; done before the session is announced, so that a bad file stops it.
+
+        Raises:
+            DataError: the table cannot be used.
+        """
+        self._table = await self._compute.call(self._load)
+
+    async def perform(self, action: Action) -> object:
+        """Perform one action and return its result.
+
+        Raises:
+            SlstreamError: as the action's own documentation says.
+        """
+        match action:
+            case Match():
+                return await self._match(action)
+            case Fuse():
+                gradients, loss = await self._compute.call(lambda: self._fuse(action))
+                self._on_loss(action.epoch, action.step, loss)
+                return gradients
+            case Predict():
+                self._compute.defer(lambda: self._predict(action))
+            case Score():
+                return await self._compute.call(self._score)
+            case EpochEnd():
+                pass
+            case Save():
+                return await self._compute.call(self._save)
+            case _:
+                raise LocalProtocolError(f"the label party cannot perform {action}")
+        return None
+
+    def _load(self) -> PartyTable:
+        table = load_table(self._party, self._topology)
+        self._data = PartyData(self._party, self._topology, table, self._id_key)
+        return table
+
+    async def _match(self, action: Match) -> Matched:
+        cuts = {peer: tuple(join.cut) for peer, join in action.joins.items()}
+        for peer, join in action.joins.items():
+            await self._negotiation.adopt(peer, join.schemas, cuts[peer])
+        rows, bitmaps = await self._compute.call(lambda: self._intersect(action, cuts))
+        for peer, cut in cuts.items():
+            await self._negotiation.offer(FrameKind.GRADIENT, peer, cut)
+        party_rows = {peer: join.rows for peer, join in action.joins.items()}
+        return Matched(
+            rows=rows,
+            bitmaps=bitmaps,
+            schemas={peer: self._negotiation.offered(peer) for peer in cuts},
+            party_rows=party_rows | {self._party.id: self._loaded().rows},
+        )
+
+    def _intersect(
+        self, action: Match, cuts: Mapping[str, tuple[int, ...]]
+    ) -> tuple[Rows, dict[str, bytes]]:
+        data = self._loaded()
+        theirs: dict[str, DigestArray] = {
+            peer: parse_digests(blob, rows=action.joins[peer].rows, party=peer)
+            for peer, blob in action.ids.items()
+        }
+        matched = intersect([data.digests.digests, *theirs.values()])
+        require_matches(
+            len(matched),
+            party_rows={self._party.id: data.rows}
+            | {peer: len(digests) for peer, digests in theirs.items()},
+            min_rows=self._topology.alignment.min_rows,
+        )
+        own = match_bitmap(data.digests.digests, matched)
+        rows, prepared = data.align(parse_bitmap(own, rows=data.rows, party=self._party.id))
+        if prepared.labels is None or self._table is None:
+            raise DataError(f"{self._party.id} is the label party, but its table has no labels")
+
+        topology, base, shapes = self._topology, None, dict(cuts)
+        if self._party.base is not None:
+            model = build_base(self._party, topology, in_features=len(self._table.columns))
+            shapes[self._party.id] = model.cut_shape
+            base = BasePart(
+                self._party.id,
+                model.module,
+                self._optimizer(model.module),
+                prepared.features,
+                topology.seed,
+            )
+        fuse = build_fuse(topology, cut_shapes=shapes, labels=prepared.labels)
+        self._part = FusePart(
+            self._party.id,
+            Combine(topology.fuse.combine),
+            fuse,
+            build_loss(topology.loss, topology.root, topology.where("loss")),
+            self._optimizer(fuse),
+            prepared.labels,
+            topology.seed,
+            base,
+        )
+        return rows, {peer: match_bitmap(digests, matched) for peer, digests in theirs.items()}
+
+    def _optimizer(self, module: nn.Module) -> torch.optim.Optimizer | None:
+        spec = self._topology.optimizer
+        return make_optimizer(
+            spec.name, spec.arguments(), module, self._topology.where("optimizer")
+        )
+
+    def _fuse(self, action: Fuse) -> tuple[dict[str, Payload], float]:
+        rows = self._loaded().train_batch(action.epoch, action.step)
+        activations = {
+            peer: self._negotiation.adopted(peer, FrameKind.ACTIVATION).decode(
+                payload, len(rows), action.epoch, action.step
+            )
+            for peer, payload in action.activations.items()
+        }
+        gradients, loss = self._matched().step(activations, rows, action.epoch, action.step)
+        return {
+            peer: self._negotiation.offered_coder(peer, FrameKind.GRADIENT).encode(
+                gradient, action.epoch, action.step
+            )
+            for peer, gradient in gradients.items()
+        }, loss
+
+    def _predict(self, action: Predict) -> None:
+        rows: RowArray = self._loaded().evaluation_batch(action.step)
+        activations = {
+            peer: torch.from_numpy(
+                self._negotiation.adopted(peer, FrameKind.EVALUATION).decode(
+                    payload, len(rows), action.epoch, action.step
+                )
+            )
+            for peer, payload in action.activations.items()
+        }
+        self._matched().predict(activations, rows)
+
+    def _score(self) -> dict[str, float]:
+        outputs = self._matched().outputs()
+        return {} if outputs is None else validation_metrics(self._topology.loss, *outputs)
+
+    def _save(self) -> str:
+        part = self._matched()
+        modules: dict[str, nn.Module] = {"fuse": part.module}
+        if part.base is not None:
+            modules["base"] = part.base.module
+        return save_weights(
+            self._directory / "model.safetensors",
+            modules,
+            {"federation": self._topology.federation, "party": self._party.id},
+        )
+
+    def _loaded(self) -> PartyData:
+        if self._data is None:
+            raise LocalProtocolError("the label party's table is not loaded yet")
+        return self._data
+
+    def _matched(self) -> FusePart:
+        if self._part is None:
+            raise LocalProtocolError("the session has not matched the rows yet")
+        return self._part

@@ -1,0 +1,108 @@
+"""Where sessions are announced: a topic of plain JSON records, one per announcement or end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+from slstream.errors import PeerTimeout, RemoteProtocolError
+from slstream.frames.topics import lobby_topic
+from slstream.protocol.messages import Announce, Close, decode_message, encode_message
+from slstream.transport.contract import Record, Transport
+
+_TICK_S = 1.0
+
+
+class Lobby:
+    """A fold over the lobby's log: which sessions were announced, and which are over.
+
+    Records that are not lobby messages are skipped: anyone who may write to the lobby could
+    otherwise stop every session.
+    """
+
+    def __init__(self, transport: Transport, federation: str, label_party: str) -> None:
+        """Start at the beginning; call :meth:`open` first."""
+        self._transport = transport
+        self._label_party = label_party
+        self._topic = lobby_topic(federation)
+        self._offset = 0
+        self._open: dict[str, Announce] = {}
+        self._closed: dict[str, Close] = {}
+
+    async def open(self) -> None:
+        """Create the topic where it is missing, and read it to its end."""
+        await self._transport.create_topic(self._topic)
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """Read what has come since."""
+        while records := await self._transport.read(self._topic, self._offset):
+            for record in records:
+                self._fold(record.value)
+            self._offset = records[-1].offset + 1
+
+    def _fold(self, value: bytes) -> None:
+        try:
+            message = decode_message(value)
+        except RemoteProtocolError:
+            return
+        if isinstance(message, Announce) and message.label_party == self._label_party:
+            if message.session not in self._closed:
+                self._open[message.session] = message
+        elif isinstance(message, Close):
+            self._open.pop(message.session, None)
+            self._closed[message.session] = message
+
+    @property
+    def unfinished(self) -> tuple[Announce, ...]:
+        """Sessions that are announced and not over, oldest first."""
+        return tuple(self._open.values())
+
+    def closed(self, session: str) -> Close | None:
+        """How a session ended, when it did."""
+        return self._closed.get(session)
+
+    async def announce(self, announce: Announce) -> None:
+        """Open a session."""
+        await self._append(encode_message(announce), announce.session)
+
+    async def close(self, close: Close) -> None:
+        """Say that a session is over."""
+        await self._append(encode_message(close), close.session)
+
+    async def wait(
+        self,
+        accept: Callable[[Announce], Awaitable[bool]],
+        *,
+        timeout_s: float,
+        on_tick: Callable[[float], Awaitable[None]],
+    ) -> Announce:
+        """The newest unfinished session that ``accept`` takes, now or as soon as there is one.
+
+        Args:
+            accept: called with each candidate, newest first.
+            timeout_s: how long to wait.
+            on_tick: awaited about once a second with the seconds waited so far.
+
+        Raises:
+            PeerTimeout: none was announced in time.
+        """
+        start = monotonic()
+        while True:
+            await self.refresh()
+            for announce in reversed(self.unfinished):
+                if await accept(announce):
+                    return announce
+            if not await self._transport.wait(self._topic, self._offset, timeout_s=_TICK_S):
+                waited_s = monotonic() - start
+                if waited_s >= timeout_s:
+                    raise PeerTimeout(
+                        f"{self._label_party} announced no session for {waited_s:.0f} s "
+                        f"(topic {self._topic}, offset {self._offset}); is it running, "
+                        "on the same log?"
+                    )
+                await on_tick(waited_s)
+
+    async def _append(self, value: bytes, session: str) -> None:
+        record = Record(key=session.encode(), headers=(("kind", b"lobby"),), value=value)
+        await self._transport.append(self._topic, [record])

@@ -1,0 +1,170 @@
+"""One party's process: opens the log, enters a session, performs its actions, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from slstream.errors import Interrupted, SlstreamError
+from slstream.party.compute import ComputeThread
+from slstream.party.context import PartyContext
+from slstream.party.environment import environment
+from slstream.party.feature_party import follow
+from slstream.party.key_file import read_key_file
+from slstream.party.label_party import lead
+from slstream.party.ledger import Ledger
+from slstream.party.lobby import Lobby
+from slstream.party.negotiation import Negotiation, check_codecs
+from slstream.party.registry_log import RegistryLog
+from slstream.party.reporter import Reporter
+from slstream.party.summary import Summary
+from slstream.party.telemetry import PartyState, Progress
+from slstream.party.times import Times
+from slstream.topology.topology import Topology
+from slstream.transport.connect import embedded_url, open_transport
+from slstream.transport.contract import Durability, Transport
+
+Listener = Callable[[Progress], None]
+
+
+def run_party(
+    name: str, topology: Topology, *, directory: Path, on_progress: Listener | None = None
+) -> Summary:
+    """Run one party in this process until its session is over.
+
+    SIGINT and SIGTERM end it cleanly, when called from the main thread.
+
+    Args:
+        name: of the party.
+        topology: the federation.
+        directory: of the run; ``directory/name/`` is this party's.
+        on_progress: called in this thread, at most ten times a second.
+
+    Returns:
+        This party's view of the run, also written to ``directory/name/summary.json``.
+
+    Raises:
+        Interrupted: by a signal; the peers were told.
+        SlstreamError: any other failure; the peers were told where that was possible.
+    """
+    runtime = PartyRuntime(name, topology, directory, on_progress or (lambda progress: None))
+    return asyncio.run(runtime.run())
+
+
+def log_url(topology: Topology, directory: Path) -> str:
+    """The topology's transport, or else the embedded log of the run's directory."""
+    return topology.transport or embedded_url(directory / "log")
+
+
+class PartyRuntime:
+    """The shell around one party's session. Used once."""
+
+    def __init__(self, name: str, topology: Topology, directory: Path, listener: Listener) -> None:
+        """Check what can be checked without the log.
+
+        Raises:
+            ConfigError: an unknown party or codec.
+        """
+        self.party = topology.party(name)
+        check_codecs(topology)
+        self._topology = topology
+        self._directory = directory / name
+        self._url = log_url(topology, directory)
+        self._listener = listener
+        self._ledger = Ledger(name)
+        self._signal: signal.Signals | None = None
+
+    async def run(self) -> Summary:
+        """Run the session; see :func:`run_party`."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        durability = Durability(self._topology.durability)
+        compute = ComputeThread(self._topology.threads)
+        try:
+            with self._signals():
+                async with await open_transport(self._url, durability=durability) as transport:
+                    return await self._run(transport, compute)
+        except asyncio.CancelledError:
+            if self._signal is None:
+                raise
+            raise Interrupted(
+                f"{self.party.id} was interrupted by {self._signal.name}; its peers were told"
+            ) from None
+        finally:
+            compute.close()
+
+    async def _run(self, transport: Transport, compute: ComputeThread) -> Summary:
+        reporter = Reporter(
+            transport, self._topology.federation, self.party.id, self._ledger, self._listener
+        )
+        reporter.update(epochs=self._topology.training.epochs)
+        result: Summary | SlstreamError
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(reporter.run())
+            try:
+                result = await self._take_part(transport, compute, reporter)
+                reporter.update(lasting=True, state=PartyState.FINISHED, waiting_for=None)
+            except SlstreamError as error:
+                result = error
+                reporter.update(
+                    lasting=True, state=PartyState.FAILED, waiting_for=None, message=str(error)
+                )
+            finally:
+                reporter.close()
+        if isinstance(result, SlstreamError):
+            raise result
+        result.write(self._directory / "summary.json")
+        return result
+
+    async def _take_part(
+        self, transport: Transport, compute: ComputeThread, reporter: Reporter
+    ) -> Summary:
+        topology = self._topology
+        lobby = Lobby(transport, topology.federation, topology.label_party.id)
+        await lobby.open()
+        registry = RegistryLog(transport, topology.federation)
+        await registry.open()
+        times = Times()
+        negotiation = Negotiation(self.party.id, topology, registry, times)
+        await negotiation.open()
+        context = PartyContext(
+            party=self.party,
+            topology=topology,
+            transport=transport,
+            compute=compute,
+            lobby=lobby,
+            negotiation=negotiation,
+            reporter=reporter,
+            ledger=self._ledger,
+            times=times,
+            directory=self._directory,
+            environment=environment(topology.threads),
+            shared_key=read_key_file(topology),
+        )
+        is_label = self.party == topology.label_party
+        return await (lead(context) if is_label else follow(context))
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM cancel the current task, once."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        handled = (signal.SIGINT, signal.SIGTERM)
+        if threading.current_thread() is not threading.main_thread() or task is None:
+            yield
+            return
+
+        def interrupt(number: signal.Signals) -> None:
+            if self._signal is None:
+                self._signal = number
+                task.cancel()
+
+        for number in handled:
+            loop.add_signal_handler(number, interrupt, number)
+        try:
+            yield
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)

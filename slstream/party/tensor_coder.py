@@ -1,0 +1,87 @@
+"""Tensors of one kind on one link, to payloads and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from slstream.codecs.chain import CodecChain
+from slstream.codecs.contract import CodecContext, TensorSpec
+from slstream.errors import DecodeError, EncodeError, RemoteProtocolError, SessionAborted
+from slstream.frames.header import FrameKind
+from slstream.party.times import Times
+from slstream.protocol.actions import Payload
+from slstream.seeds import derive_seed
+
+
+class TensorCoder:
+    """One codec chain with the key of its noise. Used by the compute thread only."""
+
+    def __init__(
+        self,
+        chain: CodecChain,
+        kind: FrameKind,
+        *,
+        sender: str,
+        receiver: str,
+        cut: tuple[int, ...],
+        seed: int,
+        times: Times,
+    ) -> None:
+        """Fix all that both ends know before the first tensor.
+
+        Args:
+            chain: negotiated for this kind and link.
+            kind: of the frames.
+            sender: party id.
+            receiver: party id.
+            cut: shape of one row.
+            seed: the session's seed.
+            times: gets the seconds spent.
+        """
+        self.chain = chain
+        self.kind = kind
+        self._sender = sender
+        self._cut = cut
+        self._seed = derive_seed(seed, "codec", sender, receiver, kind.label, "cut")
+        self._times = times
+
+    def encode(self, tensor: npt.NDArray[np.float32], epoch: int, step: int) -> Payload:
+        """Encode a tensor, float32 [batch, *cut].
+
+        Raises:
+            SessionAborted: the codec refuses its values; training has diverged.
+        """
+        with self._times.measure("codec_s"):
+            try:
+                data = self.chain.encode(tensor, self._context(epoch, step))
+            except EncodeError as error:
+                raise SessionAborted(
+                    f"{self._sender}'s {self.kind.label} of epoch {epoch}, step {step} cannot be "
+                    f"encoded by {self.chain}: {error}; a lower learning rate may help"
+                ) from error
+        return Payload(data=data, raw_bytes=4 * tensor.size)
+
+    def decode(self, payload: bytes, rows: int, epoch: int, step: int) -> npt.NDArray[np.float32]:
+        """Decode a peer's tensor, float32 [rows, *cut].
+
+        Raises:
+            RemoteProtocolError: not such a tensor, or its values are not finite.
+        """
+        with self._times.measure("codec_s"):
+            try:
+                spec = TensorSpec(shape=(rows, *self._cut))
+                tensor = self.chain.decode(payload, spec, self._context(epoch, step))
+            except DecodeError as error:
+                raise self._refusal(epoch, step, str(error)) from error
+            if not np.isfinite(tensor).all():
+                raise self._refusal(epoch, step, "it holds NaN or infinite values")
+        return tensor
+
+    def _context(self, epoch: int, step: int) -> CodecContext:
+        return CodecContext(seed=self._seed, counter=epoch << 40 | step << 8)
+
+    def _refusal(self, epoch: int, step: int, why: str) -> RemoteProtocolError:
+        return RemoteProtocolError(
+            f"{self._sender}'s {self.kind.label} of epoch {epoch}, step {step} was refused: {why}"
+        )
