@@ -20,7 +20,7 @@ from dataclasses import dataclass
 MAX_NAME_LENGTH = 40
 """Four names and their separators stay below the 200 characters of a transport's topic names."""
 
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _LINK = re.compile(r"([^.]+)\.([^.]+)-to-([^.]+)\.([^.]+)")
 _TELEMETRY = re.compile(r"([^.]+)\.telemetry\.([^.]+)")
 

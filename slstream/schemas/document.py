@@ -38,9 +38,9 @@ MAX_ROW_ELEMENTS = 2**30 - 1
 
 _BATCH = "batch"
 _DTYPE = "float32"
-_TENSOR_NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*", re.ASCII)
+_TENSOR_NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
 _MAX_TENSOR_NAME = 64
-_CODEC_ID = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
+_CODEC_ID = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 class SchemaKind(StrEnum):

@@ -57,6 +57,7 @@ def test_round_trip_of_any_spelling(value: Json) -> None:
         (b"[-Infinity]", "found -Infinity"),
         (b'{"a":{"b":[0,1e999]}}', r"a\.b\[1\]: expected a finite number, found inf"),
         (b"9007199254740992", "expected an integer of at most 9007199254740991 in size"),
+        (b"-9007199254740992", "expected an integer of at most 9007199254740991 in size"),
         (b"[" + b"1" * 900 + b"]", r"\[0\]: expected an integer .* found one of 2987 bits"),
         (b"1" * 999, "3316 bits"),
         (b'{"a":1,"a":1}', "expected each key once, found 'a' twice"),
