@@ -19,6 +19,7 @@ from slstream.errors import CodecConfigError, UnknownCodec
 ENTRY_POINT_GROUP = "slstream.codecs"
 
 _BUILT_IN = {
+    "ecsq": ("slstream.codecs.ecsq", "Ecsq"),
     "raw32": ("slstream.codecs.raw32", "Raw32"),
 }
 """id -> (module, class). An id is a promise: never reuse one for another format."""

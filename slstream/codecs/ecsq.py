@@ -1,0 +1,249 @@
+"""``ecsq``: entropy-coded scalar quantisation, the best rate of the stateless codecs.
+
+Every element becomes the nearest, or a stochastically rounded, multiple of one step; the integers
+are entropy coded with a model of row and column scales (:mod:`slstream.codecs.scale_context`,
+:mod:`slstream.codecs.rans`). A uniform quantiser with an entropy coder is within 0.25 bit of the
+rate-distortion bound of a memoryless source at high rate (H. Gish, J. Pierce, 1968).
+
+Forms after the raw one (:mod:`slstream.codecs.payload`):
+
+    offset  size  field
+    0       1     1 (CODED)
+    1       4     step, float32 little-endian, finite and above 0
+    5       1     the sum of classes of context 0
+    6       ...   frequency tables of the 10 contexts, bits, filled up to a byte
+    ...     16    the 4 coder states, u32 little-endian
+    ...     2w    w words of the coder, u16 little-endian
+    ...     ...   one LEB128 number for every escaped symbol, in order: symbol - 255
+
+    0       1     2 (ZERO): every element is 0; nothing follows
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from slstream.codecs import quantiser, rans, scale_context
+from slstream.codecs.contract import Buffer, CodecContext, FloatArray, TensorCodec, TensorSpec
+from slstream.codecs.parameters import require_choice, require_number
+from slstream.codecs.payload import (
+    RAW,
+    as_bytes,
+    check_tensor,
+    decode_raw,
+    encode_raw,
+    expect_length,
+    form_of,
+    not_finite,
+)
+from slstream.codecs.scale_context import Layout
+from slstream.errors import DecodeError
+
+_CODED = 1
+_ZERO = 2
+_HEADER = struct.Struct("<BfB")
+
+SMALLEST_RMS = 2.0**-100
+LARGEST = 2.0**100
+"""Tensors outside of this go raw: inside, no step, inverse or product leaves float32."""
+
+_LARGEST_STEP = 2.0**104
+_LARGEST_SYMBOL = 1 << 24
+"""An ``abs(k)`` is at most ``sqrt(n) / step``: half of this for 10**11 elements."""
+
+ByteArray = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Ecsq(TensorCodec):
+    """Multiples of one step, entropy coded.
+
+    Bits per element follow the data: about 1.1 for activations at ``step=1``, 0.4 to 1.0 for
+    gradients at ``step=2``.
+
+    The error of an element is at most half a step with ``nearest``, below one step with
+    ``stochastic``, which is unbiased: the mean over many contexts is the element, to 2**-17 steps.
+    In an all-zero tensor and in tensors outside of 2**-100 to 2**100 every element is exact.
+
+    Attributes:
+        step: step in units of the tensor's root mean square, 0.05 to 16.
+        rounding: ``nearest`` for activations, ``stochastic`` for gradients.
+    """
+
+    id: ClassVar[str] = "ecsq"
+
+    step: float = 1.0
+    rounding: str = "nearest"
+
+    def __post_init__(self) -> None:
+        """Refuse parameters out of range."""
+        require_number(self, "step", 0.05, 16.0)
+        require_choice(self, "rounding", ("nearest", "stochastic"))
+
+    def encode(self, tensor: FloatArray, context: CodecContext) -> bytes:
+        """See the class; refuses NaN and Inf."""
+        array = check_tensor(tensor, self.id)
+        flat = array.reshape(-1)
+        maxima = np.zeros(1, np.int32)
+        quantiser.row_maxima(flat.view(np.int32), flat.size, maxima)
+        if maxima[0] >= quantiser.INFINITE:
+            raise not_finite(array, self.id)
+        if maxima[0] == 0:
+            return bytes([_ZERO])
+        largest = maxima.view(np.float32)[0]
+        rms = math.sqrt(quantiser.sum_of_squares(flat) / flat.size)
+        if rms < SMALLEST_RMS or largest > LARGEST:
+            return encode_raw(array)
+        layout = Layout.of(TensorSpec(shape=array.shape))
+        coded = self._encode_flat(flat, layout, rms, largest, context)
+        return coded if len(coded) <= array.nbytes else encode_raw(array)
+
+    def _encode_flat(
+        self,
+        flat: FloatArray,
+        layout: Layout,
+        rms: float,
+        largest: np.float32,
+        context: CodecContext,
+    ) -> bytes:
+        step = np.float32(self.step * rms)
+        inverse = np.float32(1.0) / step
+        stochastic = self.rounding == "stochastic"
+        key_0, key_1 = quantiser.noise_keys(context)
+
+        first = layout.classes
+        symbols = np.empty(first + flat.size, np.uint8)
+        row_sums = np.empty(layout.rows, np.int32)
+        column_sums = np.empty(layout.column_classes, np.int32)
+        quantiser.quantise_step(
+            flat, layout.width, inverse, stochastic, key_0, key_1,
+            symbols[first:], row_sums, column_sums,
+        )  # fmt: skip
+
+        row_classes = symbols[: layout.row_classes]
+        column_classes = symbols[layout.row_classes : first]
+        scale_context.classify(row_sums[: layout.row_classes], layout.width, row_classes)
+        scale_context.classify(column_sums, layout.rows, column_classes)
+        lowest = scale_context.lowest_sum(row_classes, column_classes, flat.size)
+        contexts = np.empty(symbols.size, np.uint8)
+        contexts[:first] = layout.class_contexts()
+        scale_context.fill_contexts(
+            row_classes, column_classes, layout.width, lowest, contexts[first:]
+        )
+
+        escapes = b""
+        if largest * inverse > rans.ESCAPE // 2 - 1:
+            where = np.flatnonzero(symbols[first:] == rans.ESCAPE)
+            values = np.empty(where.size, np.int64)
+            quantiser.quantise_at(flat, inverse, stochastic, key_0, key_1, where, values)
+            escapes = _write_numbers(((values << 1) ^ (values >> 63)) - rans.ESCAPE)
+        spans = (first, flat.size)
+        return b"".join(
+            (
+                _HEADER.pack(_CODED, step, lowest),
+                rans.encode(symbols, contexts, spans, scale_context.ALL_CONTEXTS),
+                escapes,
+            )
+        )
+
+    def decode(self, data: Buffer, spec: TensorSpec, context: CodecContext) -> FloatArray:
+        """See the class."""
+        form = form_of(data, self.id)
+        if form == RAW:
+            return decode_raw(data, spec, self.id)
+        if form == _ZERO:
+            expect_length(data, 1, spec, self.id)
+            return np.zeros(spec.shape, np.float32)
+        if form != _CODED:
+            raise DecodeError(f"codec {self.id!r}: expected form 0, 1 or 2, got {form}")
+        if not _HEADER.size <= len(data) <= spec.raw_bytes:
+            raise DecodeError(
+                f"codec {self.id!r}: expected {_HEADER.size} to {spec.raw_bytes} bytes for shape "
+                f"{spec.shape}, got {len(data)}"
+            )
+        _, step, lowest = _HEADER.unpack_from(data)
+        if not 0.0 < step <= _LARGEST_STEP:
+            raise DecodeError(
+                f"codec {self.id!r}: expected a step above 0 and at most {_LARGEST_STEP:g}, "
+                f"got {step}"
+            )
+        body = as_bytes(data)[_HEADER.size :]
+        symbols, used = _decode_symbols(body, Layout.of(spec), lowest)
+        out = np.empty(spec.elements, np.float32)
+        quantiser.dequantise_step(symbols, step, out)
+        _restore_escapes(body[used:], symbols, step, out)
+        return out.reshape(spec.shape)
+
+
+def _decode_symbols(body: ByteArray, layout: Layout, lowest: int) -> tuple[ByteArray, int]:
+    """Symbols of the elements, and how many bytes of ``body`` they took."""
+    elements = layout.rows * layout.width
+    decoder = rans.Decoder(body, scale_context.ALL_CONTEXTS, layout.classes + elements)
+    classes = decoder.decode(layout.class_contexts())
+    contexts = np.empty(elements, np.uint8)
+    scale_context.fill_contexts(
+        classes[: layout.row_classes],
+        classes[layout.row_classes :],
+        layout.width,
+        lowest,
+        contexts,
+    )
+    symbols = decoder.decode(contexts)
+    return symbols, decoder.finish()
+
+
+def _restore_escapes(data: ByteArray, symbols: ByteArray, step: float, out: FloatArray) -> None:
+    """Put the values of escaped symbols where they belong.
+
+    Raises:
+        DecodeError: not exactly one number for each escaped symbol.
+    """
+    if data.size == 0 and not np.any(symbols == rans.ESCAPE):
+        return
+    where = np.flatnonzero(symbols == rans.ESCAPE)
+    zigzag = _read_numbers(data.tobytes(), where.size) + rans.ESCAPE
+    out[where] = ((zigzag >> 1) ^ -(zigzag & 1)).astype(np.float32) * np.float32(step)
+
+
+def _write_numbers(values: npt.NDArray[np.int64]) -> bytes:
+    """LEB128: seven bits a byte, lowest first, the top bit set on all bytes but the last."""
+    out = bytearray()
+    for number in values.tolist():
+        rest = number
+        while rest >= 0x80:
+            out.append(rest & 0x7F | 0x80)
+            rest >>= 7
+        out.append(rest)
+    return bytes(out)
+
+
+def _read_numbers(data: bytes, count: int) -> npt.NDArray[np.int64]:
+    """Exactly ``count`` numbers, at most ``_LARGEST_SYMBOL``, that fill ``data``.
+
+    Raises:
+        DecodeError: more or fewer, or a number that is too large.
+    """
+    values = np.empty(count, np.int64)
+    found = number = shift = 0
+    for byte in data:
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            if found < count:
+                values[found] = number
+            found += 1
+            number = shift = 0
+        elif shift > 21:
+            break
+    if found != count or shift != 0 or np.any(values > _LARGEST_SYMBOL):
+        raise DecodeError(
+            f"codec 'ecsq': expected {count} escaped values of at most {_LARGEST_SYMBOL}, "
+            f"got {len(data)} bytes that do not hold them"
+        )
+    return values
