@@ -108,12 +108,20 @@ def codecs() -> Report:
 
 @command.command("transport")
 @_transport_option
+@click.option(
+    "--durability",
+    type=click.Choice(["checkpoint", "step"]),
+    default="checkpoint",
+    show_default=True,
+    help="When an append counts as sent.",
+)
 @_prints_report
-def transport(transport_url: str | None) -> Report:
+def transport(transport_url: str | None, durability: str) -> Report:
     """Measure throughput and latency of a transport.
 
     Between two processes, beside a plain append to a file in the same run.
     """
     from slstream.bench import transport as bench
+    from slstream.transport.contract import Durability
 
-    return bench.run(transport_url=transport_url)
+    return bench.run(url=transport_url, durability=Durability(durability))

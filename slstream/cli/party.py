@@ -54,4 +54,4 @@ def command(name: str, topology_path: Path, options: SessionOptions) -> None:
 
         return run_party(name, topology, directory=directory, on_progress=on_progress)
 
-    show_session(take_part, directory=directory, options=options)
+    show_session(take_part, directory=directory, options=options, party=name)

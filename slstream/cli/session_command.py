@@ -101,6 +101,7 @@ def show_session(
     *,
     directory: Path,
     options: SessionOptions,
+    party: str | None = None,
 ) -> None:
     """Take part in a session, show its progress, and print what it came to.
 
@@ -110,6 +111,7 @@ def show_session(
         take_part: does the work; gets the function to call with each progress event.
         directory: where the files of the run lie.
         options: what to show.
+        party: the one that runs, when it runs alone.
 
     Raises:
         SlstreamError: whatever ``take_part`` raises; an interruption with a note of what is left.
@@ -131,7 +133,7 @@ def show_session(
     if options.as_json:
         click.echo(summary.to_json(), nl=False)
     elif not options.quiet:
-        result_console().print(summary_table(summary, directory))
+        result_console().print(summary_table(summary, directory, party))
     code = _EXIT_CODES.get(summary.outcome, ExitCode.OK)
     if code is not ExitCode.OK:
         sys.exit(code)

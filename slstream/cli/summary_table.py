@@ -17,12 +17,13 @@ SHARES = frozenset({"auc", "accuracy"})
 """Metrics between 0 and 1, whose differences are told in points (hundredths)."""
 
 
-def summary_table(summary: Summary, directory: Path) -> RenderableType:
+def summary_table(summary: Summary, directory: Path, party: str | None = None) -> RenderableType:
     """All of a summary, for about 80 columns.
 
     Args:
         summary: what the run came to.
         directory: where the run's files lie.
+        party: whose view it is, when the other parties' files may lie on other machines.
     """
     parts: list[RenderableType] = [Text(), _title(summary)]
     parts.append(Text(f"session {printable(summary.session)}", style="dim"))
@@ -31,7 +32,7 @@ def summary_table(summary: Summary, directory: Path) -> RenderableType:
     for table in (_metrics(summary), _traffic(summary), _time(summary)):
         if table.row_count:
             parts += [Text(), table]
-    parts += [Text(), *_files(summary, directory)]
+    parts += [Text(), *_files(summary, directory, party)]
     return Group(*parts)
 
 
@@ -156,12 +157,16 @@ def _time(summary: Summary) -> Table:
     return table
 
 
-def _files(summary: Summary, directory: Path) -> list[Text]:
+def _files(summary: Summary, directory: Path, party: str | None) -> list[Text]:
     """Where to find what was made; paths are never cut, so that they can be copied."""
-    names = [f"{party}/model.safetensors" for party in summary.weights]
-    width = max((len(name) for name in names), default=0)
-    lines = [Text.assemble("All of this run lies in ", (f"{directory}/", "bold"), ":")]
-    for name, digest in zip(names, summary.weights.values(), strict=True):
-        lines.append(Text(f"  {printable(name):{width}}  sha256 {digest[:16]}", no_wrap=True))
-    lines.append(Text(f"  {'summary.json':{width}}  these numbers", no_wrap=True))
-    return lines
+    files = {
+        f"{owner}/model.safetensors": f"sha256 {digest[:16]}"
+        for owner, digest in summary.weights.items()
+        if party in (None, owner)
+    }
+    files["summary.json" if party is None else f"{party}/summary.json"] = "these numbers"
+    width = max(map(len, files))
+    return [
+        Text.assemble("All of this run lies in ", (f"{directory}/", "bold"), ":"),
+        *(Text(f"  {printable(name):{width}}  {what}") for name, what in files.items()),
+    ]
