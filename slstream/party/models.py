@@ -148,7 +148,7 @@ def _build(spec: ModelSpec, topology: Topology, in_features: int, where: str) ->
     except Exception as error:  # the user's code may raise anything
         raise ModelError(
             f"{where}: cannot build {spec.model} with {spec.args}: {_reason(error)}"
-            f"{_arguments(builder)}"
+            f"{_arguments(builder) if isinstance(error, TypeError) else ''}"
         ) from error
     if not isinstance(module, nn.Module):
         raise ModelError(

@@ -17,7 +17,8 @@ KeyPath = tuple[str | int, ...]
 """Keys and list indices from the root of a document to a value."""
 
 _MAX_DEPTH = 16
-"""Deeper nesting is refused; it also ends the recursion of a YAML alias that contains itself."""
+_MAX_VALUES = 100_000
+"""More are refused: a few lines of YAML aliases can stand for billions of values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,8 @@ def read_document(path: Path) -> Document:
         root = YAML(typ="rt").load(text)
     except YAMLError as error:
         raise TopologyError(_syntax(path, error)) from error
+    except RecursionError as error:
+        raise TopologyError(f"{path}: nested more than {_MAX_DEPTH} levels deep") from error
     if not isinstance(root, CommentedMap):
         raise TopologyError(
             f"{path}: expected a mapping with the keys federation, parties, fuse, loss, ...; "
@@ -102,7 +105,7 @@ def parse_value(text: str) -> object:
     """
     try:
         return _plain(YAML(typ="rt").load(text), (), {}, Path("value"))
-    except (YAMLError, TopologyError) as error:
+    except (YAMLError, TopologyError, RecursionError) as error:
         raise ValueError(f"not valid YAML: {text!r}") from error
 
 
@@ -111,14 +114,17 @@ def _plain(node: object, path: KeyPath, places: dict[KeyPath, str], source: Path
     where = f"{places.get(path, source)}: {'.'.join(map(str, path)) or 'top level'}"
     if len(path) > _MAX_DEPTH:
         raise TopologyError(f"{where}: nested more than {_MAX_DEPTH} levels deep")
+    if len(places) > _MAX_VALUES:
+        raise TopologyError(f"{where}: the file holds more than {_MAX_VALUES} values")
     if isinstance(node, CommentedMap):
         result: dict[str, object] = {}
         for key, child in node.items():
             if not isinstance(key, str):
                 raise TopologyError(f"{where}: expected text as a key, found {key!r}; quote it")
-            # Keys that a merge (<<) brought in have no line of their own.
-            if key in (node.lc.data or {}):
-                places[*path, key] = f"{source}:{node.lc.key(key)[0] + 1}"
+            # Keys that a merge (<<) brought in have no line of their own: that of the mapping.
+            known = key in (node.lc.data or {})
+            line = node.lc.key(key)[0] if known else node.lc.line
+            places[*path, key] = f"{source}:{line + 1}"
             result[key] = _plain(child, (*path, key), places, source)
         return result
     if isinstance(node, CommentedSeq):

@@ -23,8 +23,9 @@ from pydantic import (
 )
 
 MAX_NAME_LENGTH = 40
-NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
-"""Federation and party names become parts of topic names; no word of them may be "to"."""
+NAME_PATTERN = r"^(?!(.*-)?to(-|$))[a-z0-9]+(-[a-z0-9]+)*$"
+"""Federation and party names become parts of topic names. No word of them may be
+"to", which stands between sender and receiver there."""
 
 REFERENCE_PATTERN = r"^([A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*|[a-z][a-z0-9_]*)$"
 """A registered name, or a class of the user's own as ``module:Class``."""
@@ -42,12 +43,7 @@ class Role(StrEnum):
 
 
 def _name(value: str) -> str:
-    # The word stands between sender and receiver in the name of a topic.
-    if (
-        not re.fullmatch(NAME_PATTERN, value)
-        or len(value) > MAX_NAME_LENGTH
-        or "to" in value.split("-")
-    ):
+    if not re.fullmatch(NAME_PATTERN, value) or len(value) > MAX_NAME_LENGTH:
         raise ValueError(
             "expected a name of lower-case letters and digits with single hyphens between them, "
             f'of at most {MAX_NAME_LENGTH} characters and without the word "to"; found "{value}"'

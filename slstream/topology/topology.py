@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,7 +210,9 @@ class Topology:
 
     def data_path(self, party: Party) -> Path | None:
         """Absolute path of a party's file; ``None`` for bundled data."""
-        return None if party.data.path is None else self.root / party.data.path
+        if party.data.path is None:
+            return None
+        return Path(os.path.normpath(self.root / party.data.path))
 
     def where(self, *path: str) -> str:
         """``FILE:LINE: key.path`` of a key, for messages."""
