@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -33,10 +34,12 @@ _STYLES = {
 class ProgressTable(ProgressDisplay):
     """Repainted a few times a second; its last state stays on the screen."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
+        self._clock = clock
         self._latest: dict[str, Progress] = {}
-        self._began_s = time.monotonic()
+        self._arrived_s: dict[str, float] = {}
+        self._began_s = clock()
         self._live = Live(
             console=console,
             get_renderable=self.render,
@@ -61,6 +64,7 @@ class ProgressTable(ProgressDisplay):
     def update(self, event: Progress) -> None:
         """Remember the event, which the next repaint shows; a new message goes above the table."""
         before = self._latest.get(event.party)
+        self._arrived_s[event.party] = self._clock()
         self._latest[event.party] = event
         if event.message and (before is None or before.message != event.message):
             self._console.print(Text(printable(f"{event.party}: {event.message}")))
@@ -69,11 +73,17 @@ class ProgressTable(ProgressDisplay):
         """The display as it is now."""
         # A copy, because the painting thread is here while events come in.
         events = sorted(self._latest.copy().values(), key=lambda event: event.party)
-        elapsed_s = time.monotonic() - self._began_s
+        now_s = self._clock()
+        elapsed_s = now_s - self._began_s
         if not events:
             return Text(f"starting  {human_seconds(elapsed_s)}", style="dim")
-        waiting = [event for event in events if _waits(event)]
-        return Group(_overall(events, elapsed_s), _parties(events), *map(_wait_line, waiting))
+        # A party that waits is silent, so its wait grows here.
+        waits = [
+            _wait_line(event, event.waiting_s + now_s - self._arrived_s[event.party])
+            for event in events
+            if _waits(event)
+        ]
+        return Group(_overall(events, elapsed_s), _parties(events), *waits)
 
 
 def _overall(events: list[Progress], elapsed_s: float) -> Table:
@@ -138,6 +148,6 @@ def _waits(event: Progress) -> bool:
     return event.waiting_for is not None and event.state not in ENDED
 
 
-def _wait_line(event: Progress) -> Text:
-    text = f"{event.party} has waited {human_seconds(event.waiting_s)} for {event.waiting_for}"
+def _wait_line(event: Progress, waited_s: float) -> Text:
+    text = f"{event.party} has waited {human_seconds(waited_s)} for {event.waiting_for}"
     return Text(printable(text), style="yellow")

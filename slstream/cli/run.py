@@ -55,7 +55,7 @@ def command(topology_path: Path, baseline: bool, options: SessionOptions) -> Non
     directory = options.directory or new_run_directory(topology.federation)
 
     def take_part(on_progress: Callable[[Progress], None]) -> Summary:
-        from slstream.run import run
+        from slstream.supervisor import run
 
         return run(topology, directory=directory, on_progress=on_progress, baseline=baseline)
 

@@ -14,7 +14,8 @@ from tests.cli.examples import assert_fits, event, rendered, words
 
 
 def table(*events: Progress, width: int = 80) -> str:
-    display = ProgressTable(Console(file=io.StringIO()))
+    seconds = iter((100.0, *(101.5 for _ in events), 104.0))
+    display = ProgressTable(Console(file=io.StringIO()), clock=lambda: next(seconds))
     for each in events:
         display.update(each)
     return rendered(display.render(), width)
@@ -31,16 +32,16 @@ def test_one_row_per_party_in_order_of_name(width: int) -> None:
     assert_fits(text, width)
     header, columns, alice, bob, carol, wait = words(text)
     assert header.startswith("epoch 3/20 ")
-    assert header.endswith(" 12% 0.00 s")
+    assert header.endswith(" 12% 4.00 s")
     assert columns == "party state step loss auc raw wire ratio"
     assert alice == "alice training 7/14 0.1231 0.9875 18.4 MB 700 kB 26.3x"
     assert bob == "bob evaluating 14/14 0 B 0 B -"
     assert carol == "carol waiting 7/14 18.4 MB 700 kB 26.3x"
-    assert wait == "carol has waited 6.31 s for the gradient of step 8 from alice"
+    assert wait == "carol has waited 8.81 s for the gradient of step 8 from alice"
 
 
 def test_before_the_first_event() -> None:
-    assert words(table()) == ["starting 0.00 s"]
+    assert words(table()) == ["starting 4.00 s"]
 
 
 def test_opening_has_no_numbers_yet() -> None:
