@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numba
 
 _CONST = re.compile(r"const (\w+)\[::1\]")
+
+Scalar: TypeAlias = Any
+"""A number in a kernel, Python's or numpy's: the signature says which."""
 
 KernelT = TypeVar("KernelT", bound=Callable[..., object])
 
@@ -27,17 +30,22 @@ def kernel(signature: str) -> Callable[[KernelT], KernelT]:
     A kernel may call other kernels of its own module only: the cache notices a change of the file
     that holds a function, not of files whose functions it calls.
     """
-
     signature = _CONST.sub(r"Array(\1, 1, 'C', readonly=True)", signature)
 
     def compile_function(function: KernelT) -> KernelT:
-        options = {"nogil": True, "error_model": "numpy", "fastmath": False}
         try:
-            return numba.njit(signature, cache=True, **options)(function)  # type: ignore[no-any-return]
+            return _compile(function, signature, cache=True)
         except RuntimeError as exc:
             # A read-only installation without a home directory has nowhere to keep the cache.
             if "cannot cache" not in str(exc):
                 raise
-            return numba.njit(signature, cache=False, **options)(function)  # type: ignore[no-any-return]
+            return _compile(function, signature, cache=False)
 
     return compile_function
+
+
+def _compile(function: KernelT, signature: str, *, cache: bool) -> KernelT:
+    compiled: KernelT = numba.njit(  # type: ignore[assignment]
+        signature, cache=cache, nogil=True, error_model="numpy", fastmath=False
+    )(function)
+    return compiled

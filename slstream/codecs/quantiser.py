@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slstream.codecs.contract import CodecContext, FloatArray
-from slstream.codecs.kernel import kernel
+from slstream.codecs.kernel import Scalar, kernel
 
 ByteArray = npt.NDArray[np.uint8]
 IntArray = npt.NDArray[np.int32]
@@ -40,7 +40,7 @@ def _split_mix(x: int) -> int:
 
 
 @kernel("void(f4[::1], u4, u4, u4)")
-def fill_noise(noise: FloatArray, first: int, key_0: int, key_1: int) -> None:
+def fill_noise(noise: FloatArray, first: Scalar, key_0: Scalar, key_1: Scalar) -> None:
     """Uniform multiples of 2**-16 in [0, 1) for elements ``first, first + 1, ...``."""
     start = np.uint32(first + key_0)
     for j in range(noise.size):
@@ -54,7 +54,7 @@ def fill_noise(noise: FloatArray, first: int, key_0: int, key_1: int) -> None:
 
 
 @kernel("i4(const i4[::1], i8, i4[::1])")
-def row_maxima(bits: IntArray, width: int, maxima: IntArray) -> int:
+def row_maxima(bits: IntArray, width: Scalar, maxima: IntArray) -> Scalar:
     """Per row of ``width`` elements (the last may be short): bits of the largest ``abs(x)``.
 
     Returns:
@@ -78,14 +78,14 @@ def row_maxima(bits: IntArray, width: int, maxima: IntArray) -> int:
 @kernel("void(const f4[::1], i8, const f4[::1], i8, i4, i4, b1, u4, u4, u1[::1])")
 def quantise_rows(
     x: FloatArray,
-    width: int,
+    width: Scalar,
     inverses: FloatArray,
-    bits: int,
-    zero: int,
-    top: int,
+    bits: Scalar,
+    zero: Scalar,
+    top: Scalar,
     stochastic: bool,
-    key_0: int,
-    key_1: int,
+    key_0: Scalar,
+    key_1: Scalar,
     out: ByteArray,
 ) -> None:
     """Codes ``clip(round(x / scale) + zero, 0, top)`` of each row, packed.
@@ -130,7 +130,12 @@ def quantise_rows(
 
 @kernel("void(const u1[::1], i8, const f4[::1], i8, i4, f4[::1])")
 def dequantise_rows(
-    packed: ByteArray, width: int, scales: FloatArray, bits: int, zero: int, out: FloatArray
+    packed: ByteArray,
+    width: Scalar,
+    scales: FloatArray,
+    bits: Scalar,
+    zero: Scalar,
+    out: FloatArray,
 ) -> None:
     """Undo :func:`quantise_rows`: ``(code - zero) * scale`` of each row."""
     planes = 8 // bits
@@ -149,7 +154,7 @@ def dequantise_rows(
 
 
 @kernel("f8(const f4[::1])")
-def sum_of_squares(x: FloatArray) -> float:
+def sum_of_squares(x: FloatArray) -> Scalar:
     """In float64, in eight interleaved sums: a fixed order that vectorises."""
     sums = np.zeros(8, np.float64)
     whole = x.size - x.size % 8
@@ -167,11 +172,11 @@ def sum_of_squares(x: FloatArray) -> float:
 @kernel("void(const f4[::1], i8, f4, b1, u4, u4, u1[::1], i4[::1], i4[::1])")
 def quantise_step(
     x: FloatArray,
-    width: int,
-    inverse: float,
+    width: Scalar,
+    inverse: Scalar,
     stochastic: bool,
-    key_0: int,
-    key_1: int,
+    key_0: Scalar,
+    key_1: Scalar,
     symbols: ByteArray,
     row_sums: IntArray,
     column_sums: IntArray,
@@ -207,17 +212,18 @@ def quantise_step(
                 start = first - r * width
                 columns = column_sums[start : start + part.size]
                 for j in range(part.size):
-                    columns[j] += np.int32((min(np.int32(codes[j]), 254) + 1) >> 1)
+                    magnitude = np.int32(codes[j] + np.int32(1)) >> 1
+                    columns[j] += min(np.int32(magnitude), np.int32(127))
         row_sums[r] = total
 
 
 @kernel("void(const f4[::1], f4, b1, u4, u4, const i8[::1], i8[::1])")
 def quantise_at(
     x: FloatArray,
-    inverse: float,
+    inverse: Scalar,
     stochastic: bool,
-    key_0: int,
-    key_1: int,
+    key_0: Scalar,
+    key_1: Scalar,
     where: npt.NDArray[np.int64],
     out: npt.NDArray[np.int64],
 ) -> None:
@@ -230,7 +236,7 @@ def quantise_at(
 
 
 @kernel("void(const u1[::1], f4, f4[::1])")
-def dequantise_step(symbols: ByteArray, step: float, out: FloatArray) -> None:
+def dequantise_step(symbols: ByteArray, step: Scalar, out: FloatArray) -> None:
     """Undo :func:`quantise_step` for symbols below 255: ``k * step``."""
     for i in range(symbols.size):
         s = np.int32(symbols[i])

@@ -19,12 +19,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from slstream.codecs.kernel import kernel
+from slstream.codecs.kernel import Scalar, kernel
 from slstream.errors import DecodeError
 
 ByteArray = npt.NDArray[np.uint8]
 WordArray = npt.NDArray[np.uint16]
 TableArray = npt.NDArray[np.uint32]
+CountArray = npt.NDArray[np.int32]
 
 PROBABILITY_BITS = 10
 """Frequencies of a context sum to ``2**PROBABILITY_BITS``; its decode table has as many slots."""
@@ -131,11 +132,11 @@ class Decoder:
                 f"the coder's words do not decode: used {self._position} of {self._real}, "
                 f"final states {self._states.tolist()}, expected {_LOW} each"
             )
-        return self._start + 2 * self._position
+        return int(self._start + 2 * self._position)
 
 
 @kernel("void(const u1[::1], const u1[::1], i4[:,::1])")
-def count_symbols(symbols: ByteArray, contexts: ByteArray, counts: TableArray) -> None:
+def count_symbols(symbols: ByteArray, contexts: ByteArray, counts: CountArray) -> None:
     """Add up how often each symbol occurs in each context: int32 [contexts, SYMBOLS]."""
     # Runs of one symbol would wait for their own last store: two interleaved tables halve that.
     odd = np.zeros_like(counts)
@@ -149,7 +150,7 @@ def count_symbols(symbols: ByteArray, contexts: ByteArray, counts: TableArray) -
 
 
 @kernel("void(i4[:,::1])")
-def normalise(counts: TableArray) -> None:
+def normalise(counts: CountArray) -> None:
     """Turn counts into frequencies in place: each row that has any sums to ``TOTAL``.
 
     A symbol that occurs keeps at least 1; what rounding leaves over is taken from, or given to,
@@ -176,7 +177,7 @@ def normalise(counts: TableArray) -> None:
 
 
 @kernel("i8(u1[::1], i8, i8, i8)")
-def _put_bits(out: ByteArray, position: int, value: int, width: int) -> int:
+def _put_bits(out: ByteArray, position: Scalar, value: Scalar, width: Scalar) -> Scalar:
     for b in range(width):
         if (value >> (width - 1 - b)) & 1:
             out[(position + b) >> 3] |= np.uint8(0x80 >> ((position + b) & 7))
@@ -184,7 +185,7 @@ def _put_bits(out: ByteArray, position: int, value: int, width: int) -> int:
 
 
 @kernel("i8(const u1[::1], i8, i8)")
-def _get_bits(data: ByteArray, position: int, width: int) -> int:
+def _get_bits(data: ByteArray, position: Scalar, width: Scalar) -> Scalar:
     value = 0
     for b in range(width):
         at = position + b
@@ -196,7 +197,7 @@ def _get_bits(data: ByteArray, position: int, width: int) -> int:
 
 
 @kernel("i8(i8)")
-def _bit_length(value: int) -> int:
+def _bit_length(value: Scalar) -> Scalar:
     width = 0
     while value > 0:
         value >>= 1
@@ -205,7 +206,7 @@ def _bit_length(value: int) -> int:
 
 
 @kernel("i8(i4[:,::1], u1[::1])")
-def write_tables(frequencies: TableArray, out: ByteArray) -> int:
+def write_tables(frequencies: CountArray, out: ByteArray) -> Scalar:
     """Write the frequencies of all contexts as bits, most significant first.
 
     Per context: 1 bit, whether it occurs. If it does: 1 bit, whether ESCAPE does, and then its
@@ -249,7 +250,7 @@ def write_tables(frequencies: TableArray, out: ByteArray) -> int:
 
 
 @kernel("i8(const u1[::1], i4[:,::1])")
-def read_tables(data: ByteArray, frequencies: TableArray) -> int:
+def read_tables(data: ByteArray, frequencies: CountArray) -> Scalar:
     """Read what :func:`write_tables` wrote into zeroed ``frequencies``.
 
     Returns:
@@ -295,7 +296,7 @@ def read_tables(data: ByteArray, frequencies: TableArray) -> int:
 
 @kernel("void(i4[:,::1], u8[::1], u4[::1])")
 def encode_tables(
-    frequencies: TableArray, reciprocals: npt.NDArray[np.uint64], intervals: TableArray
+    frequencies: CountArray, reciprocals: npt.NDArray[np.uint64], intervals: TableArray
 ) -> None:
     """Per (context, symbol): ``ceil(2**(32 + bits) / f)`` and ``cumulated << 16 | TOTAL - f``.
 
@@ -315,7 +316,7 @@ def encode_tables(
 
 
 @kernel("void(i4[:,::1], u4[::1])")
-def decode_tables(frequencies: TableArray, slots: TableArray) -> None:
+def decode_tables(frequencies: CountArray, slots: TableArray) -> None:
     """Per (context, slot): ``symbol << 21 | frequency << 10 | offset in the symbol's interval``."""
     for c in range(frequencies.shape[0]):
         at = c * TOTAL
@@ -329,8 +330,8 @@ def decode_tables(frequencies: TableArray, slots: TableArray) -> None:
 
 @kernel("UniTuple(u8, 2)(u8, u8, u4, u2[::1], u8)")
 def _push(
-    state: int, reciprocal: int, interval: int, words: WordArray, position: int
-) -> tuple[int, int]:
+    state: Scalar, reciprocal: Scalar, interval: Scalar, words: WordArray, position: Scalar
+) -> tuple[Scalar, Scalar]:
     """Encode one symbol: the new state, and where the next word (written downwards) goes."""
     complement = np.uint64(interval & np.uint32(0xFFFF))
     limit = (np.uint64(TOTAL) - complement) << np.uint64(32 - PROBABILITY_BITS)
@@ -351,8 +352,8 @@ def encode_span(
     intervals: TableArray,
     states: npt.NDArray[np.uint64],
     words: WordArray,
-    position: int,
-) -> int:
+    position: Scalar,
+) -> Scalar:
     """Encode symbols from the last to the first; spans too go in reverse order of decoding.
 
     Args:
@@ -369,6 +370,7 @@ def encode_span(
     """
     n = symbols.size
     whole = n - n % STATES
+    at: Scalar
     for i in range(n - 1, whole - 1, -1):
         at = np.uint32(contexts[i]) << np.uint32(8) | np.uint32(symbols[i])
         states[i - whole], position = _push(
@@ -376,17 +378,17 @@ def encode_span(
         )
     s0, s1, s2, s3 = states[0], states[1], states[2], states[3]
     # Unsigned indices spare the check for negative ones that numba adds to every access.
-    i = np.uint64(whole)
+    k: Scalar = np.uint64(whole)
     one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
-    while i > 0:
-        i -= four
-        at = np.uint32(contexts[i + three]) << np.uint32(8) | np.uint32(symbols[i + three])
+    while k > 0:
+        k -= four
+        at = np.uint32(contexts[k + three]) << np.uint32(8) | np.uint32(symbols[k + three])
         s3, position = _push(s3, reciprocals[at], intervals[at], words, position)
-        at = np.uint32(contexts[i + two]) << np.uint32(8) | np.uint32(symbols[i + two])
+        at = np.uint32(contexts[k + two]) << np.uint32(8) | np.uint32(symbols[k + two])
         s2, position = _push(s2, reciprocals[at], intervals[at], words, position)
-        at = np.uint32(contexts[i + one]) << np.uint32(8) | np.uint32(symbols[i + one])
+        at = np.uint32(contexts[k + one]) << np.uint32(8) | np.uint32(symbols[k + one])
         s1, position = _push(s1, reciprocals[at], intervals[at], words, position)
-        at = np.uint32(contexts[i]) << np.uint32(8) | np.uint32(symbols[i])
+        at = np.uint32(contexts[k]) << np.uint32(8) | np.uint32(symbols[k])
         s0, position = _push(s0, reciprocals[at], intervals[at], words, position)
     states[0], states[1], states[2], states[3] = s0, s1, s2, s3
     return position
@@ -394,8 +396,8 @@ def encode_span(
 
 @kernel("Tuple((u1, u4, u8))(u4, u1, const u4[::1], const u2[::1], u8)")
 def _pop(
-    state: int, context: int, slots: TableArray, words: WordArray, position: int
-) -> tuple[int, int, int]:
+    state: Scalar, context: Scalar, slots: TableArray, words: WordArray, position: Scalar
+) -> tuple[Scalar, Scalar, Scalar]:
     """Decode one symbol: the symbol, the new state, and where the next word is."""
     slot = state & np.uint32(TOTAL - 1)
     entry = slots[np.uint32(np.uint32(context) << np.uint32(PROBABILITY_BITS)) | slot]
@@ -416,8 +418,8 @@ def decode_span(
     slots: TableArray,
     states: TableArray,
     words: WordArray,
-    position: int,
-) -> int:
+    position: Scalar,
+) -> Scalar:
     """Decode ``symbols.size`` symbols.
 
     Args:

@@ -19,8 +19,15 @@ from slstream.errors import CodecConfigError, UnknownCodec
 ENTRY_POINT_GROUP = "slstream.codecs"
 
 _BUILT_IN = {
+    "bf16": ("slstream.codecs.casts", "Bf16"),
     "ecsq": ("slstream.codecs.ecsq", "Ecsq"),
+    "fp16": ("slstream.codecs.casts", "Fp16"),
+    "lz4": ("slstream.codecs.lz4", "Lz4"),
+    "q2row": ("slstream.codecs.row_integers", "Q2Row"),
+    "q4row": ("slstream.codecs.row_integers", "Q4Row"),
+    "q8row": ("slstream.codecs.row_integers", "Q8Row"),
     "raw32": ("slstream.codecs.raw32", "Raw32"),
+    "zstd": ("slstream.codecs.zstd", "Zstd"),
 }
 """id -> (module, class). An id is a promise: never reuse one for another format."""
 

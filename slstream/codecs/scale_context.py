@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slstream.codecs.contract import TensorSpec
-from slstream.codecs.kernel import kernel
+from slstream.codecs.kernel import Scalar, kernel
 
 ByteArray = npt.NDArray[np.uint8]
 IntArray = npt.NDArray[np.int32]
@@ -78,7 +78,7 @@ class Layout:
 
 
 @kernel("void(const i4[::1], i8, u1[::1])")
-def classify(sums: IntArray, count: int, classes: ByteArray) -> None:
+def classify(sums: IntArray, count: Scalar, classes: ByteArray) -> None:
     """Class of each row or column: bit length of ``64 * sqrt(2) *`` its mean magnitude.
 
     In integers, so that every machine finds the same. A mean is at most 127, a class at most 14.
@@ -93,7 +93,7 @@ def classify(sums: IntArray, count: int, classes: ByteArray) -> None:
 
 
 @kernel("i8(const u1[::1], const u1[::1], i8)")
-def lowest_sum(row_classes: ByteArray, column_classes: ByteArray, elements: int) -> int:
+def lowest_sum(row_classes: ByteArray, column_classes: ByteArray, elements: Scalar) -> Scalar:
     """The sum of classes that context 0 stands for (and everything below it).
 
     Chosen so that the highest context holds at least 1 % of the elements and 64 of them: a table
@@ -128,7 +128,7 @@ def lowest_sum(row_classes: ByteArray, column_classes: ByteArray, elements: int)
 
 @kernel("void(const u1[::1], const u1[::1], i8, i8, u1[::1])")
 def fill_contexts(
-    row_classes: ByteArray, column_classes: ByteArray, width: int, lowest: int, out: ByteArray
+    row_classes: ByteArray, column_classes: ByteArray, width: Scalar, lowest: Scalar, out: ByteArray
 ) -> None:
     """Contexts of the elements: ``clip(row + column - lowest, 0, CONTEXTS - 1)``, uint8 [n]."""
     columns = np.zeros(width, np.int32)
