@@ -14,8 +14,7 @@ from slstream.party.reporter import Reporter
 from slstream.party.summary import Summary
 from slstream.party.times import Times
 from slstream.protocol.actions import Rows
-from slstream.protocol.early_stop import EarlyStop
-from slstream.protocol.session import Outcome, Plan
+from slstream.protocol.session import Outcome
 from slstream.topology.topology import Party, Topology
 from slstream.transport.contract import Transport
 
@@ -39,17 +38,6 @@ class PartyContext:
     """This process's fingerprint."""
     shared_key: bytes | None
     """Key of the id digests from the key file."""
-
-    @property
-    def plan(self) -> Plan:
-        """What the topology asks of a session."""
-        stop = self.topology.training.early_stop
-        return Plan(
-            epochs=self.topology.training.epochs,
-            early_stop=None
-            if stop is None
-            else EarlyStop(metric=stop.metric, patience=stop.patience, min_delta=stop.min_delta),
-        )
 
     def summary(self, session: str, outcome: Outcome, rows: Rows, started_at: float) -> Summary:
         """This party's view of a session that ended cleanly.

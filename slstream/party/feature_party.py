@@ -10,6 +10,7 @@ from slstream.party.context import PartyContext
 from slstream.party.driver import Driver
 from slstream.party.feature_actions import FeatureActions
 from slstream.party.party_data import rows_of
+from slstream.party.plan import plan_of
 from slstream.party.summary import Summary
 from slstream.protocol.feature import feature_session
 from slstream.protocol.messages import Announce
@@ -73,7 +74,7 @@ async def _follow(context: PartyContext, announce: Announce) -> Summary:
         reason = f"its topology differs from {label_party}'s: {shown}{more}"
         await driver.last_word(reason)
         raise SessionRefused(f"{context.party.id} refused session {announce.session}: {reason}")
-    outcome = await driver.drive(feature_session(label_party, context.plan))
+    outcome = await driver.drive(feature_session(label_party, plan_of(context.topology)))
     return context.summary(announce.session, outcome, rows_of(driver.rows), started_at)
 
 

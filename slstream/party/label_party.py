@@ -14,6 +14,7 @@ from slstream.party.context import PartyContext
 from slstream.party.driver import LAST_WORD_S, Driver
 from slstream.party.label_actions import LabelActions
 from slstream.party.party_data import rows_of
+from slstream.party.plan import plan_of
 from slstream.party.summary import Summary
 from slstream.protocol.label import label_session
 from slstream.protocol.messages import Announce, Close
@@ -60,7 +61,9 @@ async def lead(context: PartyContext) -> Summary:
         )
     )
     try:
-        outcome = await driver.drive(label_session(context.party.id, peers, context.plan))
+        outcome = await driver.drive(
+            label_session(context.party.id, peers, plan_of(context.topology))
+        )
     except SlstreamError as error:
         await _close(context, session, "failed", str(error))
         raise

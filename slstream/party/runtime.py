@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slstream.errors import Interrupted, SlstreamError
+from slstream.party.address import log_url
 from slstream.party.compute import ComputeThread
 from slstream.party.context import PartyContext
 from slstream.party.environment import environment
@@ -25,7 +26,7 @@ from slstream.party.summary import Summary
 from slstream.party.telemetry import PartyState, Progress
 from slstream.party.times import Times
 from slstream.topology.topology import Topology
-from slstream.transport.connect import embedded_url, open_transport
+from slstream.transport.connect import open_transport
 from slstream.transport.contract import Durability, Transport
 
 Listener = Callable[[Progress], None]
@@ -53,11 +54,6 @@ def run_party(
     """
     runtime = PartyRuntime(name, topology, directory, on_progress or (lambda progress: None))
     return asyncio.run(runtime.run())
-
-
-def log_url(topology: Topology, directory: Path) -> str:
-    """The topology's transport, or else the embedded log of the run's directory."""
-    return topology.transport or embedded_url(directory / "log")
 
 
 class PartyRuntime:

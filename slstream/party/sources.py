@@ -126,7 +126,11 @@ def _open_csv(path: Path) -> Source:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: expected UTF-8 text, found other bytes; save it as UTF-8"
+        ) from error
+    except (OSError, csv.Error) as error:
         raise DataError(f"{path}: cannot read the header: {_first_line(error)}") from error
     if not header:
         raise DataError(f"{path}: expected a header line with column names, found an empty file")

@@ -100,6 +100,26 @@ class Summary:
         }
         return json.dumps(document, indent=2) + "\n"
 
+    @classmethod
+    def from_json(cls, text: str) -> Summary:
+        """Parse :meth:`to_json`'s output.
+
+        Raises:
+            ValueError: not a summary of this format.
+        """
+        document = json.loads(text)
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise ValueError(f"expected a summary of format {FORMAT}")
+        try:
+            fields = {k: v for k, v in document.items() if k in cls.__slots__}
+            fields["traffic"] = [Traffic(**entry) for entry in fields["traffic"]]
+            fields["time"] = {k: TimeSpent(**entry) for k, entry in fields["time"].items()}
+            if fields["baseline"] is not None:
+                fields["baseline"] = Baseline(**fields["baseline"])
+            return cls(**fields)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a summary: {error}") from error
+
     def write(self, path: Path) -> None:
         """Write :meth:`to_json` to ``path``."""
         path.write_text(self.to_json())

@@ -71,7 +71,7 @@ def load_table(party: Party, topology: Topology) -> PartyTable:
     return PartyTable(
         ids=_ids(frame[party.data.id], source),
         columns=columns,
-        features=_features(frame.select(columns), source, party.data.missing == "refuse"),
+        features=_features(frame, columns, source, party.data.missing == "refuse"),
         labels=None if label is None else _labels(frame[label], source, topology.loss),
     )
 
@@ -142,14 +142,16 @@ def _duplicates(column: pl.Series, source: Source) -> str:
     )
 
 
-def _features(frame: pl.DataFrame, source: Source, refuse_missing: bool) -> FloatArray:
-    if not frame.width:
+def _features(
+    frame: pl.DataFrame, columns: Sequence[str], source: Source, refuse_missing: bool
+) -> FloatArray:
+    if not columns:
         return np.zeros((frame.height, 0), dtype=np.float32)
-    values = frame.to_numpy()  # float64; null becomes NaN
+    values = frame.select(columns).to_numpy()  # float64; null becomes NaN
     if refuse_missing:
         _refuse(
             np.isnan(values),
-            frame.columns,
+            columns,
             source,
             "a value in every row, found none",
             'fill them, or set "missing: mean"',
@@ -158,7 +160,7 @@ def _features(frame: pl.DataFrame, source: Source, refuse_missing: bool) -> Floa
         features = np.ascontiguousarray(values, dtype=np.float32)
     _refuse(
         np.isinf(features),
-        frame.columns,
+        columns,
         source,
         "finite numbers within float32, found an infinite or larger one",
         "correct them",

@@ -1,0 +1,296 @@
+"""All parties of a federation on one machine: one process each, supervised."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from slstream.errors import (
+    Interrupted,
+    LocalProtocolError,
+    SessionAborted,
+    StorageError,
+)
+from slstream.party.address import log_url
+from slstream.party.summary import Baseline, Summary
+from slstream.party.telemetry import Progress
+from slstream.party.telemetry_reader import TelemetryReader
+from slstream.topology.topology import Topology
+from slstream.transport.connect import open_transport
+
+GRACE_S = 10.0
+"""How long the other parties may take to end by themselves after one has failed, and how long any
+may take to end after SIGTERM."""
+
+_SHOWN_LINES = 20
+
+Listener = Callable[[Progress], None]
+
+
+def run(
+    topology: Topology,
+    *,
+    directory: Path | None = None,
+    on_progress: Listener | None = None,
+    baseline: bool = False,
+) -> Summary:
+    """Train a federation: every party in a process of its own, on this machine.
+
+    SIGINT and SIGTERM end all parties cleanly, when called from the main thread.
+
+    Args:
+        topology: the federation; all its data must be readable here.
+        directory: where everything of the run goes; default ``runs/<federation>``.
+        on_progress: called with the progress events of all parties.
+        baseline: train the same model in this process too, without compression, to compare.
+
+    Returns:
+        The label party's summary with traffic and times of all, also written to
+        ``directory/summary.json``.
+
+    Raises:
+        ConfigError: a file, table or model does not fit; nothing of it is the log's fault.
+        SessionAborted: a party failed; the message carries what it said.
+        Interrupted: by a signal; all parties have ended.
+        TransportError: the log cannot be read.
+    """
+    supervisor = _Supervisor(
+        topology, directory or Path("runs") / topology.federation, on_progress or _ignore
+    )
+    summary = _in_own_loop(supervisor.run)
+    if baseline:
+        summary = replace(summary, baseline=_baseline(topology))
+    try:
+        summary.write(supervisor.directory / "summary.json")
+    except OSError as error:
+        raise StorageError(f"cannot write {supervisor.directory}/summary.json: {error}") from error
+    return summary
+
+
+class _Supervisor:
+    """Starts the parties' processes, follows their telemetry, and ends them."""
+
+    def __init__(self, topology: Topology, directory: Path, listener: Listener) -> None:
+        self.directory = directory.absolute()
+        self._topology = topology
+        self._listener = listener
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._signal: signal.Signals | None = None
+        self._stop = asyncio.Event()
+
+    async def run(self) -> Summary:
+        """Run all parties to their end."""
+        topology_file = self._write_topology()
+        url = log_url(self._topology, self.directory)
+        async with await open_transport(url) as transport, asyncio.TaskGroup() as tasks:
+            readers = [
+                TelemetryReader(transport, self._topology.federation, party.id, self._listener)
+                for party in self._topology.parties
+            ]
+            for reader in readers:
+                await reader.open()
+            followers = [tasks.create_task(reader.follow()) for reader in readers]
+            with self._signals():
+                try:
+                    for party in self._topology.parties:
+                        await self._start(party.id, topology_file)
+                    await self._wait()
+                finally:
+                    await self._end()
+            for reader, follower in zip(readers, followers, strict=True):
+                follower.cancel()
+                await reader.drain()
+        if self._signal is not None:
+            raise Interrupted(f"interrupted by {self._signal.name}; all parties have ended")
+        self._raise_failure()
+        return self._merged()
+
+    def _write_topology(self) -> Path:
+        """The topology as the parties' processes read it, kept with the run."""
+        document = self._topology.file.model_dump(mode="json", exclude_none=True)
+        for party in self._topology.parties:
+            path = self._topology.data_path(party)
+            if path is not None:
+                _at(document, "parties", party.id, "data")["path"] = str(path)
+        key_file = self._topology.alignment.key_file
+        if key_file is not None:
+            _at(document, "alignment")["key_file"] = str(self._topology.root / key_file)
+        path = self.directory / "topology.json"
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(document, indent=2) + "\n")
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error}") from error
+        return path
+
+    async def _start(self, party: str, topology_file: Path) -> None:
+        folder = self.directory / party
+        folder.mkdir(parents=True, exist_ok=True)
+        threads = str(self._topology.threads)
+        search = [str(self._topology.root), os.environ.get("PYTHONPATH", "")]
+        with (folder / "log.txt").open("wb") as log:
+            self._processes[party] = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "slstream",
+                "party",
+                party,
+                "--topology",
+                str(topology_file),
+                "--dir",
+                str(self.directory),
+                "--quiet",
+                "--log-level",
+                "info",
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # A terminal's Ctrl-C reaches this process only, which ends the others in order.
+                start_new_session=True,
+                env={
+                    **os.environ,
+                    "OMP_NUM_THREADS": threads,
+                    "MKL_NUM_THREADS": threads,
+                    "PYTHONPATH": os.pathsep.join(part for part in search if part),
+                },
+            )
+
+    async def _wait(self) -> None:
+        """Wait until all have ended, one has failed, or a signal came."""
+        ends = {asyncio.ensure_future(p.wait()) for p in self._processes.values()}
+        stop = asyncio.ensure_future(self._stop.wait())
+        try:
+            while ends and not self._failed() and not self._stop.is_set():
+                done, _ = await asyncio.wait({*ends, stop}, return_when=asyncio.FIRST_COMPLETED)
+                ends -= done
+            if ends and not self._stop.is_set():
+                await asyncio.wait({*ends, stop}, timeout=GRACE_S)
+        finally:
+            for waiter in (*ends, stop):
+                waiter.cancel()
+
+    async def _end(self) -> None:
+        """End what still runs: ask first, then insist."""
+        for kill in (False, True):
+            alive = [p for p in self._processes.values() if p.returncode is None]
+            for process in alive:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill() if kill else process.terminate()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GRACE_S):
+                    for process in alive:
+                        await process.wait()
+
+    def _failed(self) -> list[str]:
+        return [party for party, p in self._processes.items() if p.returncode not in (None, 0)]
+
+    def _raise_failure(self) -> None:
+        failed = self._failed()
+        if not failed:
+            return
+        reports = []
+        for party in failed:
+            process, log = self._processes[party], self.directory / party / "log.txt"
+            reports.append((_said(log, process.returncode or 0), party))
+        # Most parties fail because another did; that one's own report comes first.
+        reports.sort(key=lambda report: "gave up:" in report[0] or "refused to" in report[0])
+        lines = [f"{party}: {text}" for text, party in reports]
+        raise SessionAborted("\n".join(lines))
+
+    def _merged(self) -> Summary:
+        summaries = {
+            party.id: Summary.from_json((self.directory / party.id / "summary.json").read_text())
+            for party in self._topology.parties
+        }
+        lead = summaries[self._topology.label_party.id]
+        return replace(
+            lead,
+            traffic=[entry for s in summaries.values() for entry in s.traffic],
+            time={party: s.time[party] for party, s in summaries.items()},
+        )
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+
+        def stop(number: signal.Signals) -> None:
+            self._signal = number
+            self._stop.set()
+
+        handled = (signal.SIGINT, signal.SIGTERM)
+        for number in handled:
+            loop.add_signal_handler(number, stop, number)
+        try:
+            yield
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
+
+def _said(log: Path, status: int) -> str:
+    """The error that a party's process printed last, or how it ended without one."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    starts = [index for index, line in enumerate(lines) if line.startswith("error:")]
+    if starts:
+        return "\n".join(lines[starts[-1] :]).removeprefix("error:").strip()
+    ended = (
+        f"it was killed by {signal.Signals(-status).name}"
+        if status < 0
+        else f"it ended with exit status {status}"
+    )
+    tail = "\n".join(lines[-_SHOWN_LINES:])
+    return f"{ended}; its last lines in {log}:\n{tail}" if tail else f"{ended} (see {log})"
+
+
+def _baseline(topology: Topology) -> Baseline:
+    """Train centrally, in a thread of its own with the topology's number of compute threads."""
+    # torch takes seconds to load, and only this part of a run needs it in this process.
+    import torch
+
+    from slstream.party.centralised import train_centralised
+
+    with ThreadPoolExecutor(
+        max_workers=1, initializer=torch.set_num_threads, initargs=(topology.threads,)
+    ) as executor:
+        return executor.submit(train_centralised, topology).result()
+
+
+def _in_own_loop(main: Callable[[], Coroutine[object, object, Summary]]) -> Summary:
+    """Run a coroutine to its end, also where an event loop runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(main())
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        return executor.submit(lambda: asyncio.run(main())).result()
+
+
+def _at(document: dict[str, JsonValue], *path: str) -> dict[str, JsonValue]:
+    for key in path:
+        child = document[key]
+        if not isinstance(child, dict):
+            raise LocalProtocolError(f"{'.'.join(path)} is no mapping")
+        document = child
+    return document
+
+
+def _ignore(progress: Progress) -> None:
+    del progress
