@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from slstream.cli.progress import Focus
 from slstream.cli.run_directory import shared_directory
 from slstream.cli.session_command import SessionOptions, session_options, show_session, type_of_path
 from slstream.party.summary import Summary
@@ -49,9 +50,11 @@ def command(name: str, topology_path: Path, options: SessionOptions) -> None:
     topology = Topology.load(topology_path, options.overrides)
     directory = options.directory or shared_directory(topology.federation)
 
+    focus = Focus(party=name, metric=topology.metrics[0])
+
     def take_part(on_progress: Callable[[Progress], None]) -> Summary:
         from slstream.party.runtime import run_party
 
         return run_party(name, topology, directory=directory, on_progress=on_progress)
 
-    show_session(take_part, directory=directory, options=options, party=name)
+    show_session(take_part, focus=focus, directory=directory, options=options, party=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -43,11 +44,22 @@ class SilentDisplay(ProgressDisplay):
         """Do nothing."""
 
 
-def progress_display(console: Console, *, quiet: bool) -> ProgressDisplay:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Focus:
+    """What to tell where there is not room for everything."""
+
+    party: str
+    """Whose epochs count: the label party, or the one that runs alone."""
+    metric: str
+    """The validation metric to show."""
+
+
+def progress_display(console: Console, focus: Focus, *, quiet: bool) -> ProgressDisplay:
     """The display that fits where the console writes to.
 
     Args:
         console: a live table when it is a terminal, plain lines otherwise.
+        focus: what to tell where there is not room for everything.
         quiet: show nothing.
     """
     from slstream.cli.progress_lines import ProgressLines
@@ -55,4 +67,4 @@ def progress_display(console: Console, *, quiet: bool) -> ProgressDisplay:
 
     if quiet:
         return SilentDisplay()
-    return ProgressTable(console) if console.is_terminal else ProgressLines(console)
+    return ProgressTable(console, focus) if console.is_terminal else ProgressLines(console, focus)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from slstream.cli.printable import printable
-from slstream.cli.progress import ENDED, ProgressDisplay
+from slstream.cli.progress import ENDED, Focus, ProgressDisplay
 from slstream.cli.units import human_bytes, human_number, human_ratio, human_seconds
 from slstream.party.telemetry import PartyState, Progress
 
@@ -16,8 +16,9 @@ LONG_WAIT_S = 5.0
 class ProgressLines(ProgressDisplay):
     """Few lines, each complete in itself, so that a log file of them can be searched."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, focus: Focus) -> None:
         self._console = console
+        self._focus = focus
         self._latest: dict[str, Progress] = {}
         self._epochs_told = 0
         self._next_wait_s: dict[str, float] = {}
@@ -34,10 +35,9 @@ class ProgressLines(ProgressDisplay):
         self._tell_wait(event)
 
     def _tell_epoch(self, event: Progress) -> None:
-        """One line per epoch for all parties together, by the party that knows the loss."""
+        """One line per epoch for all parties together."""
         done = event.epoch if event.state in ENDED else event.epoch - 1
-        loss_known = any(latest.loss is not None for latest in self._latest.values())
-        if done <= self._epochs_told or (loss_known and event.loss is None):
+        if event.party != self._focus.party or done <= self._epochs_told:
             return
         self._epochs_told = done
         raw = sum(latest.raw_bytes for latest in self._latest.values())

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from slstream.cli.printable import printable
-from slstream.cli.progress import ENDED, ProgressDisplay
+from slstream.cli.progress import ENDED, Focus, ProgressDisplay
 from slstream.cli.units import human_bytes, human_number, human_ratio, human_seconds
 from slstream.party.telemetry import PartyState, Progress
 
@@ -34,8 +34,11 @@ _STYLES = {
 class ProgressTable(ProgressDisplay):
     """Repainted a few times a second; its last state stays on the screen."""
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, console: Console, focus: Focus, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._console = console
+        self._focus = focus
         self._clock = clock
         self._latest: dict[str, Progress] = {}
         self._arrived_s: dict[str, float] = {}
@@ -83,7 +86,7 @@ class ProgressTable(ProgressDisplay):
             for event in events
             if _waits(event)
         ]
-        return Group(_overall(events, elapsed_s), _parties(events), *waits)
+        return Group(_overall(events, elapsed_s), _parties(events, self._focus.metric), *waits)
 
 
 def _overall(events: list[Progress], elapsed_s: float) -> Table:
@@ -112,12 +115,11 @@ def _share_done(event: Progress) -> float:
     return min(done / total, 1.0) if total else 0.0
 
 
-def _parties(events: list[Progress]) -> Table:
-    metric = main_metric(events)
+def _parties(events: list[Progress], metric: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("party", max_width=16, no_wrap=True)
     table.add_column("state", min_width=10, no_wrap=True)
-    for name in ("step", "loss", metric or "metric", "raw", "wire", "ratio"):
+    for name in ("step", "loss", metric, "raw", "wire", "ratio"):
         table.add_column(printable(name), justify="right", max_width=9, no_wrap=True)
     for event in events:
         table.add_row(
@@ -131,11 +133,6 @@ def _parties(events: list[Progress]) -> Table:
             human_ratio(event.raw_bytes, event.wire_bytes),
         )
     return table
-
-
-def main_metric(events: list[Progress]) -> str | None:
-    """The first validation metric that any party reports, beside the loss."""
-    return next((name for event in events for name in event.metrics if name != "loss"), None)
 
 
 def _state(event: Progress) -> Text:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from slstream.cli.progress import Focus
 from slstream.cli.run_directory import new_run_directory
 from slstream.cli.session_command import SessionOptions, session_options, show_session, type_of_path
 from slstream.party.summary import Summary
@@ -54,9 +55,11 @@ def command(topology_path: Path, baseline: bool, options: SessionOptions) -> Non
     topology = Topology.load(topology_path, options.overrides)
     directory = options.directory or new_run_directory(topology.federation)
 
+    focus = Focus(party=topology.label_party.id, metric=topology.metrics[0])
+
     def take_part(on_progress: Callable[[Progress], None]) -> Summary:
         from slstream.supervisor import run
 
         return run(topology, directory=directory, on_progress=on_progress, baseline=baseline)
 
-    show_session(take_part, directory=directory, options=options)
+    show_session(take_part, focus=focus, directory=directory, options=options)

@@ -12,7 +12,7 @@ import click
 
 from slstream.cli.exit_code import ExitCode
 from slstream.cli.log_output import LEVELS, LogFormat, logs_to
-from slstream.cli.progress import progress_display
+from slstream.cli.progress import Focus, progress_display
 from slstream.cli.summary_table import summary_table
 from slstream.cli.terminal import message_console, result_console
 from slstream.errors import ConfigError, Interrupted, SlstreamError
@@ -99,6 +99,7 @@ _OPTIONS = (
 def show_session(
     take_part: Callable[[Callable[[Progress], None]], Summary],
     *,
+    focus: Focus,
     directory: Path,
     options: SessionOptions,
     party: str | None = None,
@@ -109,6 +110,7 @@ def show_session(
 
     Args:
         take_part: does the work; gets the function to call with each progress event.
+        focus: what the progress display tells where it cannot tell all.
         directory: where the files of the run lie.
         options: what to show.
         party: the one that runs, when it runs alone.
@@ -120,7 +122,7 @@ def show_session(
     try:
         with (
             logs_to(console, level=options.log_level, log_format=options.log_format),
-            progress_display(console, quiet=options.quiet) as display,
+            progress_display(console, focus, quiet=options.quiet) as display,
         ):
             summary = take_part(display.update)
     except Interrupted as error:

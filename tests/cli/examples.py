@@ -6,6 +6,7 @@ import io
 
 from rich.console import Console, RenderableType
 
+from slstream.cli.progress import Focus
 from slstream.party.summary import Baseline, Summary, TimeSpent, Traffic
 from slstream.party.telemetry import PartyState, Progress
 
@@ -42,6 +43,8 @@ def spent(compute_s: float) -> TimeSpent:
         compute_s=compute_s, codec_s=0.31, transport_s=0.2, waiting_s=2.2, total_s=134.1
     )
 
+
+FOCUS = Focus(party="alice", metric="auc")
 
 SUMMARY = Summary(
     federation="breast-cancer",

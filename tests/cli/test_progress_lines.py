@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
+from slstream.cli.progress import Focus
 from slstream.cli.progress_lines import ProgressLines
 from slstream.party.telemetry import PartyState, Progress
-from tests.cli.examples import event
+from tests.cli.examples import FOCUS, event
 
 
-def lines(*events: Progress) -> list[str]:
+def lines(*events: Progress, focus: Focus = FOCUS) -> list[str]:
     file = io.StringIO()
-    with ProgressLines(Console(file=file, width=40)) as display:
+    with ProgressLines(Console(file=file, width=40), focus) as display:
         for each in events:
             display.update(each)
     return file.getvalue().splitlines()
@@ -22,11 +24,11 @@ def test_a_whole_session() -> None:
     assert lines(
         Progress(party="alice", session="s", state=opening, epochs=2),
         Progress(party="bob", session="s", state=opening, epochs=2, message="512 rows matched"),
-        event("alice", epoch=1, epochs=2, loss=0.7),
+        event("alice", epoch=1, epochs=2),
         event("bob", epoch=1, epochs=2),
         event("alice", epoch=1, epochs=2, step=9, loss=0.6),
         event("alice", epoch=1, epochs=2, state=PartyState.EVALUATING, loss=0.6),
-        event("bob", epoch=2, epochs=2),
+        event("bob", epoch=2, epochs=2, metrics={"auc": 0.9, "loss": 0.4}),
         event("alice", epoch=2, epochs=2, loss=0.5, metrics={"loss": 0.4, "auc": 0.9}),
         event("bob", epoch=2, epochs=2, state=PartyState.FINISHED),
         event(
@@ -56,7 +58,11 @@ def test_a_whole_session() -> None:
 
 def test_a_feature_party_alone_counts_its_own_epochs() -> None:
     epochs = [event("bob", epoch=n, epochs=3) for n in (1, 1, 2, 3)]
-    told = [line for line in lines(*epochs) if line.startswith("epoch")]
+    told = [
+        line
+        for line in lines(*epochs, focus=replace(FOCUS, party="bob"))
+        if line.startswith("epoch")
+    ]
     assert told == [
         "epoch 1/3: sent 18.4 MB as 700 kB (26.3x fewer)",
         "epoch 2/3: sent 18.4 MB as 700 kB (26.3x fewer)",

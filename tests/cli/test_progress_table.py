@@ -10,14 +10,17 @@ from slstream.cli.progress import SilentDisplay, progress_display
 from slstream.cli.progress_lines import ProgressLines
 from slstream.cli.progress_table import ProgressTable
 from slstream.party.telemetry import PartyState, Progress
-from tests.cli.examples import assert_fits, event, rendered, words
+from tests.cli.examples import FOCUS, assert_fits, event, rendered, words
 
 
 def table(*events: Progress, width: int = 80) -> str:
-    seconds = iter((100.0, *(101.5 for _ in events), 104.0))
-    display = ProgressTable(Console(file=io.StringIO()), clock=lambda: next(seconds))
+    """The display 4 s after its start and 2.5 s after the events."""
+    now_s = 100.0
+    display = ProgressTable(Console(file=io.StringIO()), FOCUS, clock=lambda: now_s)
+    now_s += 1.5
     for each in events:
         display.update(each)
+    now_s += 2.5
     return rendered(display.render(), width)
 
 
@@ -68,7 +71,7 @@ def test_who_has_ended_waits_for_nothing() -> None:
 
 def test_live_display_keeps_messages_and_logs_apart_from_the_table() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
-    display = progress_display(console, quiet=False)
+    display = progress_display(console, FOCUS, quiet=False)
     assert isinstance(display, ProgressTable)
     with logs_to(console, level="info", log_format=LogFormat.TEXT), display:
         display.update(event("alice", message="512 rows matched"))
@@ -79,6 +82,8 @@ def test_live_display_keeps_messages_and_logs_apart_from_the_table() -> None:
 
 
 def test_the_display_fits_its_place() -> None:
-    assert isinstance(progress_display(Console(file=io.StringIO()), quiet=False), ProgressLines)
-    silent = progress_display(Console(file=io.StringIO(), force_terminal=True), quiet=True)
+    assert isinstance(
+        progress_display(Console(file=io.StringIO()), FOCUS, quiet=False), ProgressLines
+    )
+    silent = progress_display(Console(file=io.StringIO(), force_terminal=True), FOCUS, quiet=True)
     assert isinstance(silent, SilentDisplay)

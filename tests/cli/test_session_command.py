@@ -14,7 +14,7 @@ from slstream.cli.session_command import SessionOptions, session_options, show_s
 from slstream.errors import DataError, Interrupted, SlstreamError, TransportBroken
 from slstream.party.summary import Summary
 from slstream.party.telemetry import Progress
-from tests.cli.examples import SUMMARY, event
+from tests.cli.examples import FOCUS, SUMMARY, event
 
 DIRECTORY = Path("runs/x-1")
 OPTIONS = SessionOptions(
@@ -33,7 +33,7 @@ def session(on_progress: Callable[[Progress], None]) -> Summary:
 
 
 def test_progress_and_table_go_to_different_places(capsys: pytest.CaptureFixture[str]) -> None:
-    show_session(session, directory=DIRECTORY, options=OPTIONS)
+    show_session(session, focus=FOCUS, directory=DIRECTORY, options=OPTIONS)
     out, err = capsys.readouterr()
     assert "bob: training" in err
     assert "breast-cancer  finished" in out
@@ -41,7 +41,7 @@ def test_progress_and_table_go_to_different_places(capsys: pytest.CaptureFixture
 
 
 def test_json_is_one_object_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    show_session(session, directory=DIRECTORY, options=replace(OPTIONS, as_json=True))
+    show_session(session, focus=FOCUS, directory=DIRECTORY, options=replace(OPTIONS, as_json=True))
     out, err = capsys.readouterr()
     assert json.loads(out)["ratio"] == SUMMARY.ratio
     assert "bob: training" in err
@@ -50,7 +50,7 @@ def test_json_is_one_object_alone(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("as_json", [False, True])
 def test_quiet_says_nothing_but_json(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
     options = replace(OPTIONS, quiet=True, as_json=as_json)
-    show_session(session, directory=DIRECTORY, options=options)
+    show_session(session, focus=FOCUS, directory=DIRECTORY, options=options)
     out, err = capsys.readouterr()
     assert err == ""
     assert bool(out) is as_json
@@ -60,7 +60,10 @@ def test_quiet_says_nothing_but_json(as_json: bool, capsys: pytest.CaptureFixtur
 def test_the_outcome_is_the_status(outcome: str, code: int) -> None:
     with pytest.raises(SystemExit) as ended:
         show_session(
-            lambda _: replace(SUMMARY, outcome=outcome), directory=DIRECTORY, options=OPTIONS
+            lambda _: replace(SUMMARY, outcome=outcome),
+            focus=FOCUS,
+            directory=DIRECTORY,
+            options=OPTIONS,
         )
     assert ended.value.code == code
 
@@ -78,7 +81,7 @@ def test_an_error_says_what_is_left(error: SlstreamError, notes: list[str]) -> N
         raise error
 
     with pytest.raises(type(error)) as raised:
-        show_session(fails, directory=DIRECTORY, options=OPTIONS)
+        show_session(fails, focus=FOCUS, directory=DIRECTORY, options=OPTIONS)
     assert getattr(raised.value, "__notes__", []) == notes
 
 
