@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from slstream.transport.embedded.writer import AppendRequest
+from slstream.transport.embedded.offsets import AppendRequest
 
 MAX_BYTES_IN_FLIGHT = 64 << 20
 MAX_APPENDS_IN_FLIGHT = 4096

@@ -129,6 +129,8 @@ class Index:
             sqlite3.Error: it cannot be read.
         """
         self.path = path
+        # Ids are never used again, so at worst one finds no records.
+        self._ids: dict[tuple[str, int], int] = {}
         self._db = _connect(path, "ro" if read_only else "rw")
         try:
             found = self.format()
@@ -194,6 +196,7 @@ class Index:
                 f"topic {topic!r} has partitions 0 to {config.partitions - 1}, not {number}"
             )
         key, start, end, max_record_bytes = found
+        self._ids[topic, number] = key
         return Partition(id=key, start=start, end=end, max_record_bytes=max_record_bytes)
 
     def end(self, partition: int) -> int | None:
@@ -241,6 +244,11 @@ class Index:
             UnknownTopic: no such topic or partition.
             OffsetOutOfRange: ``offset`` is outside what is kept.
         """
+        known = self._ids.get((topic, number))
+        if known is not None:
+            rows = self._rows(known, offset, max_records, max_bytes)
+            if rows and rows[0].offset == offset:
+                return rows
         while True:
             partition = self.partition(topic, number)
             if not partition.start <= offset <= partition.end:

@@ -99,6 +99,18 @@ class SegmentReader:
             parts.append(data)
         return b"".join(parts)
 
+    def read_cached(self, segment: int, position: int, length: int) -> bytes:
+        """The bytes of a range, if the page cache has them all.
+
+        Raises:
+            OSError: it does not, or the file system cannot tell.
+        """
+        data = bytearray(length)
+        count = os.preadv(self._open(segment), [data], position, os.RWF_NOWAIT)
+        if count < length:
+            raise BlockingIOError(f"{count} of {length} bytes are in the page cache")
+        return bytes(data)
+
     def _open(self, segment: int) -> int:
         fd = self._fds.get(segment)
         if fd is not None:

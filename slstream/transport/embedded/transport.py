@@ -18,13 +18,14 @@ from slstream.transport.contract import Durability, Record, StoredRecord, TopicC
 from slstream.transport.embedded import recovery
 from slstream.transport.embedded.admission import Admission, Append
 from slstream.transport.embedded.checkpointer import Checkpointer
-from slstream.transport.embedded.index import Index, encode_headers
+from slstream.transport.embedded.index import encode_headers
 from slstream.transport.embedded.layout import Layout
+from slstream.transport.embedded.offsets import AppendRequest, PreparedRecord
 from slstream.transport.embedded.reader import LogReader
 from slstream.transport.embedded.waiting import Waiters
 from slstream.transport.embedded.wake import WakeSender
 from slstream.transport.embedded.worker import Worker
-from slstream.transport.embedded.writer import AppendRequest, LogWriter, PreparedRecord
+from slstream.transport.embedded.writer import LogWriter
 from slstream.transport.topics import check_topic
 
 _CLOSE_TIMEOUT_S = 4.0
@@ -47,8 +48,9 @@ _Item = _Job | Append
 class EmbeddedTransport(Transport):
     """One process's handle on an embedded log.
 
-    It has a thread that writes, one that reads, and one for SQLite's checkpoints. Looks at the
-    index alone (offsets, topics) take some 10 us and are done on the event loop.
+    It has a thread that writes, one that reads, and one for SQLite's checkpoints. What takes only
+    microseconds is done on the event loop: looks at the index (offsets, topics), and reads of a
+    few records that are in the page cache, as a record that has just been appended always is.
 
     An object belongs to the process and the event loop that opened it; a forked child must open
     its own.
@@ -63,7 +65,8 @@ class EmbeddedTransport(Transport):
         self._broken: str | None = None
         self._closed = False
         self._closing: asyncio.Task[None] | None = None
-        self._index = Index(layout.index, read_only=read_only)
+        self._near = LogReader(layout, read_only=read_only)
+        self._index = self._near.index
         self._waiters = Waiters(layout.wake, self._end_of)
         reader = self._reader = LogReader(layout, read_only=read_only)
         self._reads = Worker("slstream-log-reader", self._do_items, finish=reader.close)
@@ -166,10 +169,12 @@ class EmbeddedTransport(Transport):
         self._check()
         if max_records < 1:
             raise ValueError(f"read: expected max_records of at least 1, found {max_records}")
-        return await self._do(
-            self._reads,
-            partial(self._reader.read, topic, partition, offset, max_records, max_bytes),
-        )
+        place = (topic, partition, offset, max_records, max_bytes)
+        with self._look():
+            records = self._near.read_now(*place)
+        if records is None:
+            records = await self._do(self._reads, partial(self._reader.read, *place))
+        return records
 
     async def start_offset(self, topic: str, *, partition: int = 0) -> int:
         """See :class:`Transport`."""
@@ -226,7 +231,7 @@ class EmbeddedTransport(Transport):
             self._break(f"the disk did not finish within {_CLOSE_TIMEOUT_S:g} s of closing")
         # 3. What the event loop itself holds.
         self._waiters.close()
-        self._index.close()
+        self._near.close()
 
     def _check(self) -> None:
         if self._closed:
@@ -256,8 +261,8 @@ class EmbeddedTransport(Transport):
         self._check()
         try:
             yield
-        except sqlite3.Error as error:
-            self._break(f"the index cannot be read: {error}")
+        except (sqlite3.Error, TransportBroken) as error:
+            self._break(str(error))
             raise self._broken_error() from error
 
     def _end_of(self, partition: int) -> int | None:

@@ -74,26 +74,46 @@ class WakeSender:
 
     def __init__(self, directory: Path) -> None:
         self._directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._socket = _datagram_socket()
+        self._sockets: dict[str, socket.socket] = {}
 
     def wake_all(self, own_name: str | None) -> None:
-        """Wake all but ``own_name``; never blocks and never fails."""
-        for name in os.listdir(self._directory_fd):
-            if name.endswith(_SUFFIX) and name != own_name:
+        """Wake all but ``own_name``; never blocks and never fails.
+
+        Those that were there the last time come first: they need not wait for the listing.
+        """
+        known = list(self._sockets)
+        for name in known:
+            self._wake(name)
+        present = {name for name in os.listdir(self._directory_fd) if name.endswith(_SUFFIX)}
+        for name in known:
+            if name not in present:
+                self._forget(name)
+        for name in present.difference(known):
+            if name != own_name:
                 self._wake(name)
 
     def _wake(self, name: str) -> None:
         try:
-            self._socket.sendto(b"", _address(self._directory_fd, name))
+            if name not in self._sockets:
+                self._sockets[name] = _datagram_socket()
+                self._sockets[name].connect(_address(self._directory_fd, name))
+            self._sockets[name].send(b"")
+        except BlockingIOError:
+            return  # Its queue is full, so it has yet to look anyway.
         except ConnectionRefusedError:
             # Left behind by a process that was killed.
+            self._forget(name)
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=self._directory_fd)
         except OSError:
-            # A full queue means that the listener has yet to look anyway.
-            return
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        if name in self._sockets:
+            self._sockets.pop(name).close()
 
     def close(self) -> None:
-        """Release the socket."""
-        self._socket.close()
+        """Release the sockets."""
+        for name in list(self._sockets):
+            self._forget(name)
         os.close(self._directory_fd)

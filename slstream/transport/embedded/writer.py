@@ -11,13 +11,18 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from slstream.errors import RecordTooLarge, TransportBroken, TransportError, UnknownTopic
+from slstream.errors import TransportBroken, TransportError, UnknownTopic
 from slstream.transport.contract import Durability, TopicConfig
 from slstream.transport.embedded.index import Index
 from slstream.transport.embedded.layout import Layout
 from slstream.transport.embedded.lock import FileLock
+from slstream.transport.embedded.offsets import (
+    AppendRequest,
+    Directory,
+    OffsetAssignment,
+    Place,
+)
 from slstream.transport.embedded.payload import Payload
 from slstream.transport.embedded.retention import empty_segments, retained_partitions, retire
 from slstream.transport.embedded.segments import (
@@ -31,46 +36,6 @@ from slstream.transport.topics import check_same_config
 _RETENTION_PERIOD_S = 1.0
 _RETIRE_AT_ONCE = 4096
 _COMMITS_PER_CHECKPOINT = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedRecord:
-    """A record with its headers as the index stores them."""
-
-    value: bytes
-    key: bytes | None
-    headers: bytes | None
-    size: int
-    """Bytes of key, headers and value, as the topic's limit counts them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppendRequest:
-    """The records of one ``append`` call."""
-
-    topic: str
-    partition: int
-    records: Sequence[PreparedRecord]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Admitted:
-    """A request whose topic exists and takes its records."""
-
-    place: int
-    """In the group."""
-    partition: int
-    """Id of the partition."""
-    records: Sequence[PreparedRecord]
-
-
-@dataclass(slots=True)
-class _Tail:
-    """The end of a partition within a transaction."""
-
-    end: int
-    timestamp_ms: int
-    bytes: int
 
 
 class LogWriter:
@@ -92,6 +57,7 @@ class LogWriter:
         self._index.synchronous(full=self._step)
         self._lock = FileLock(layout.write_lock)
         self._payload = Payload(layout.segments)
+        self._directory = Directory(self._index)
         self._request_checkpoint = request_checkpoint
         self._commits = 0
         self._retired_at = time.monotonic()
@@ -108,34 +74,59 @@ class LogWriter:
         Returns:
             For each call the offset of its first record, or why it was refused.
         """
-        outcomes: dict[int, int | TransportError] = {}
-        admitted = self._admit(requests, outcomes)
-        if admitted:
-            values = [record.value for request in admitted for record in request.records]
-            segment = self._payload.active() or self._start_segment()
-            position = segment.append(values)
-            checksums = [zlib.crc32(value) for value in values]
-            if self._step:
-                segment.sync()
-            self._commit(admitted, segment, position, checksums, outcomes)
-        return [outcomes[place] for place in range(len(requests))]
-
-    def _admit(
-        self, requests: Sequence[AppendRequest], outcomes: dict[int, int | TransportError]
-    ) -> list[_Admitted]:
-        """Refuse what the topic does not take, before any byte of it is written."""
-        admitted: list[_Admitted] = []
-        for place, request in enumerate(requests):
+        admitted: list[AppendRequest] = []
+        refusals: dict[int, TransportError] = {}
+        for i, request in enumerate(requests):
+            # Before any byte is written, so that what is refused takes no room on the disk.
             try:
-                partition = self._index.partition(request.topic, request.partition)
-                _check_sizes(request, partition.max_record_bytes)
+                self._directory.find(request)
+                admitted.append(request)
             except TransportError as refusal:
-                outcomes[place] = refusal
-            else:
-                admitted.append(
-                    _Admitted(place=place, partition=partition.id, records=request.records)
-                )
-        return admitted
+                refusals[i] = refusal
+        offsets = iter(self._write(admitted) if admitted else ())
+        return [refusals.get(i) or next(offsets) for i in range(len(requests))]
+
+    def _write(self, requests: Sequence[AppendRequest]) -> list[int | TransportError]:
+        segment = self._payload.active() or self._start_segment()
+        values = [record.value for request in requests for record in request.records]
+        position = segment.append(values)
+        places = []
+        for value in values:
+            place = Place(segment=segment.segment, position=position, checksum=zlib.crc32(value))
+            places.append(place)
+            position += len(value)
+        if self._step:
+            segment.sync()
+        offsets = self._commit(requests, places, segment)
+        self._commits += 1
+        if self._commits % _COMMITS_PER_CHECKPOINT == 0:
+            self._request_checkpoint()
+        return offsets
+
+    def _commit(
+        self, requests: Sequence[AppendRequest], places: Sequence[Place], segment: SegmentWriter
+    ) -> list[int | TransportError]:
+        outcomes: list[int | TransportError] = []
+        done = 0
+        with self._transaction() as db:
+            if self._step:
+                # What a process that does not sync each step has put in front of these records
+                # must not be lost without them.
+                self._prove(db, self._sync_unproven())
+            assignment = OffsetAssignment(db, self._directory)
+            for request in requests:
+                count = len(request.records)
+                try:
+                    outcomes.append(assignment.add(request, places[done : done + count]))
+                except TransportError as refusal:
+                    outcomes.append(refusal)
+                done += count
+            assignment.store_ends()
+            db.execute(
+                "UPDATE segments SET length = ?, durable = iif(?, ?, durable) WHERE id = ?",
+                (segment.length, self._step, segment.length, segment.segment),
+            )
+        return outcomes
 
     def _start_segment(self) -> SegmentWriter:
         # The file is created under the write lock: a cleaner, who holds it too, never sees a
@@ -149,56 +140,6 @@ class LogWriter:
         if self._step:
             sync_file(self._layout.segments)
         return segment
-
-    def _commit(
-        self,
-        admitted: Sequence[_Admitted],
-        segment: SegmentWriter,
-        position: int,
-        checksums: Sequence[int],
-        outcomes: dict[int, int | TransportError],
-    ) -> None:
-        tails: dict[int, _Tail | None] = {}
-        remaining = iter(checksums)
-        with self._transaction() as db:
-            if self._step:
-                # What a process that does not sync each step has put in front of these records
-                # must not be lost without them.
-                self._prove(db, self._sync_unproven())
-            now_ms = time.time_ns() // 1_000_000
-            for request in admitted:
-                if request.partition not in tails:
-                    tails[request.partition] = _tail(db, request.partition, now_ms)
-                tail = tails[request.partition]
-                rows = []
-                for record in request.records:
-                    place = (segment.segment, position, len(record.value), next(remaining))
-                    position += len(record.value)
-                    rows.append((record.key, record.headers, *place))
-                if tail is None:
-                    outcomes[request.place] = UnknownTopic("the topic was deleted meanwhile")
-                    continue
-                outcomes[request.place] = tail.end
-                db.executemany(
-                    "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [
-                        (request.partition, tail.end + i, tail.timestamp_ms, *row)
-                        for i, row in enumerate(rows)
-                    ],
-                )
-                tail.end += len(rows)
-                tail.bytes += sum(record.size for record in request.records)
-            db.executemany(
-                'UPDATE partitions SET "end" = ?, timestamp_ms = ?, bytes = ? WHERE id = ?',
-                [(t.end, t.timestamp_ms, t.bytes, key) for key, t in tails.items() if t],
-            )
-            db.execute(
-                "UPDATE segments SET length = ?, durable = iif(?, ?, durable) WHERE id = ?",
-                (position, self._step, position, segment.segment),
-            )
-        self._commits += 1
-        if self._commits % _COMMITS_PER_CHECKPOINT == 0:
-            self._request_checkpoint()
 
     def create_topic(self, topic: str, config: TopicConfig) -> None:
         """Create a topic, or check that it exists with the same settings."""
@@ -333,26 +274,6 @@ class LogWriter:
         self._payload.close()
         self._index.close()
         self._lock.close()
-
-
-def _check_sizes(request: AppendRequest, limit: int) -> None:
-    for i, record in enumerate(request.records):
-        if record.size > limit:
-            raise RecordTooLarge(
-                f"{request.topic}[{request.partition}]: record {i} of this append has "
-                f"{record.size} bytes of key, headers and value; the topic takes {limit}"
-            )
-
-
-def _tail(db: sqlite3.Connection, partition: int, now_ms: int) -> _Tail | None:
-    found = db.execute(
-        'SELECT "end", timestamp_ms, bytes FROM partitions WHERE id = ?', (partition,)
-    ).fetchone()
-    if found is None:
-        return None
-    end, timestamp_ms, size = found
-    # The clock may have been set back.
-    return _Tail(end=end, timestamp_ms=max(timestamp_ms, now_ms), bytes=size)
 
 
 def _insert_topic(db: sqlite3.Connection, topic: str, config: TopicConfig) -> None:

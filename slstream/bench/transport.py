@@ -1,0 +1,237 @@
+"""How fast records cross from one process to another over a transport.
+
+The other side is a process of its own, started with ``python -m slstream.bench.transport``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import struct
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slstream.bench.report import Report, Result, at_least, at_most
+from slstream.errors import TransportTimeout
+from slstream.transport.connect import embedded_url, open_transport
+from slstream.transport.contract import Durability, Record, StoredRecord, Transport
+
+_RECORD_BYTES = 262_144
+_ECHO_BYTES = (4_096, 65_536)
+_ECHO_ROUNDS = 200
+_RATE_HZ = 100.0
+_WARM_UP = 20
+_IN_FLIGHT = 16
+_DEADLINE_S = 30.0
+_STAMP = struct.Struct(">Q")
+"""The first bytes of a value: when it was sent, in ns of CLOCK_MONOTONIC, which all processes of a
+machine share."""
+_END = b""
+"""A value that ends the stream."""
+
+
+def run(
+    *,
+    url: str | None = None,
+    durability: Durability = Durability.CHECKPOINT,
+    duration_s: float = 3.0,
+) -> Report:
+    """Measure throughput, paced latency and echo round trips between two processes.
+
+    Args:
+        url: of the transport; a temporary embedded log by default.
+        durability: of both processes.
+        duration_s: of the throughput part and of the latency part.
+
+    Returns:
+        ``throughput_mb_per_s``: 256 KiB records as fast as they go, until the other process has
+        them all. ``raw_file_mb_per_s``: the same bytes written to one file by one process.
+        ``latency_p50_ms`` and ``latency_p99_ms``: 256 KiB records, 100 a second, from the call of
+        ``append`` until the other process has the record. ``echo_<KiB>_kib_p50_ms``: there and
+        back, for small records.
+    """
+    with tempfile.TemporaryDirectory(prefix="slstream-bench-") as scratch:
+        bench = _Bench(url or embedded_url(Path(scratch) / "log"), durability, duration_s)
+        results, sent = asyncio.run(bench.measure())
+        raw = _raw_file_mb_per_s(Path(scratch) / "raw", sent)
+    throughput, *others = results
+    return Report(
+        bench="transport",
+        results=(
+            throughput,
+            Result(name="raw_file_mb_per_s", value=raw, unit="MB/s"),
+            *others,
+        ),
+        notes=(f"durability {durability}; {sent / 1e6:.0f} MB in the throughput part",),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What all parts of a run share."""
+
+    url: str
+    durability: Durability
+    duration_s: float
+
+    async def measure(self) -> tuple[list[Result], int]:
+        """All results that need two processes, throughput first, and the bytes that part sent."""
+        async with await open_transport(self.url, durability=self.durability) as log:
+            p50, p99 = await self._latency(log)
+            echoes = [await self._echo(log, size) for size in _ECHO_BYTES]
+            throughput, sent = await self._throughput(log)
+        return [
+            at_least("throughput_mb_per_s", throughput, "MB/s", 250),
+            at_most("latency_p50_ms", p50, "ms", 1),
+            at_most("latency_p99_ms", p99, "ms", 10),
+            *echoes,
+        ], sent
+
+    async def _throughput(self, log: Transport) -> tuple[float, int]:
+        payload = os.urandom(_RECORD_BYTES)
+        async with self._peer(log, "receive") as (topic, _, peer):
+            began = time.monotonic_ns()
+            appends: deque[asyncio.Task[int]] = deque()
+            sent = 0
+            while time.monotonic_ns() - began < self.duration_s * 1e9:
+                if len(appends) >= _IN_FLIGHT:
+                    await appends.popleft()
+                record = Record(value=_STAMP.pack(0) + payload[_STAMP.size :])
+                appends.append(asyncio.create_task(log.append(topic, [record])))
+                sent += _RECORD_BYTES
+            await asyncio.gather(*appends)
+            ended = (await _finish(log, topic, peer))["ended_ns"]
+        return sent / 1e6 / ((ended - began) / 1e9), sent
+
+    async def _latency(self, log: Transport) -> tuple[float, float]:
+        payload = os.urandom(_RECORD_BYTES - _STAMP.size)
+        async with self._peer(log, "receive") as (topic, _, peer):
+            due = time.monotonic()
+            for _ in range(_WARM_UP + max(10, round(self.duration_s * _RATE_HZ))):
+                due += 1 / _RATE_HZ
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                await log.append(topic, [Record(value=_stamped(payload))])
+            found = await _finish(log, topic, peer)
+        latencies = sorted(found["latencies_ms"][_WARM_UP:])
+        return statistics.median(latencies), latencies[int(len(latencies) * 0.99)]
+
+    async def _echo(self, log: Transport, size: int) -> Result:
+        payload = os.urandom(size - _STAMP.size)
+        trips = []
+        async with self._peer(log, "echo") as (topic, back, peer):
+            for i in range(_WARM_UP + _ECHO_ROUNDS):
+                began = time.monotonic_ns()
+                await log.append(topic, [Record(value=_stamped(payload))])
+                await _next(log, back, i)
+                trips.append((time.monotonic_ns() - began) / 1e6)
+            await _finish(log, topic, peer)
+        name = f"echo_{size // 1024}_kib_p50_ms"
+        return Result(name=name, value=statistics.median(trips[_WARM_UP:]), unit="ms")
+
+    @asynccontextmanager
+    async def _peer(
+        self, log: Transport, role: str
+    ) -> AsyncIterator[tuple[str, str, asyncio.subprocess.Process]]:
+        """The other process, with a topic to it and one from it."""
+        token = f"bench.{os.getpid()}.{time.monotonic_ns()}"
+        topics = (f"{token}.there", f"{token}.back")
+        for topic in topics:
+            await log.create_topic(topic)
+        peer = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "slstream.bench.transport"),
+            *(role, self.url, self.durability, *topics),
+            stdout=asyncio.subprocess.PIPE,
+            limit=1 << 24,
+        )
+        try:
+            await _line(peer)
+            yield *topics, peer
+        finally:
+            if peer.returncode is None:
+                peer.kill()
+            await peer.wait()
+            for topic in topics:
+                await log.delete_topic(topic)
+
+
+def _stamped(payload: bytes) -> bytes:
+    return _STAMP.pack(time.monotonic_ns()) + payload
+
+
+async def _line(peer: asyncio.subprocess.Process) -> dict[str, Any]:
+    """The next line that the other process prints: a JSON object.
+
+    Raises:
+        TransportTimeout: it printed none.
+    """
+    if peer.stdout is None:
+        raise TransportTimeout("the other process has no standard output")
+    async with asyncio.timeout(_DEADLINE_S):
+        line = await peer.stdout.readline()
+    if not line:
+        raise TransportTimeout(
+            "the other process ended before it was done; its standard error says why"
+        )
+    document: dict[str, Any] = json.loads(line)
+    return document
+
+
+async def _finish(log: Transport, topic: str, peer: asyncio.subprocess.Process) -> dict[str, Any]:
+    await log.append(topic, [Record(value=_END)])
+    found = await _line(peer)
+    await peer.wait()
+    return found
+
+
+async def _next(log: Transport, topic: str, offset: int) -> Sequence[StoredRecord]:
+    if not await log.wait(topic, offset, timeout_s=_DEADLINE_S):
+        raise TransportTimeout(f"{topic}: no record {offset} within {_DEADLINE_S:g} s")
+    return await log.read(topic, offset)
+
+
+def _raw_file_mb_per_s(path: Path, size: int) -> float:
+    payload = os.urandom(_RECORD_BYTES)
+    began = time.monotonic_ns()
+    with path.open("wb", buffering=0) as file:
+        for _ in range(max(1, size // _RECORD_BYTES)):
+            file.write(payload)
+    return (
+        max(1, size // _RECORD_BYTES) * _RECORD_BYTES / 1e6 / ((time.monotonic_ns() - began) / 1e9)
+    )
+
+
+async def _serve(role: str, url: str, durability: Durability, topic: str, back: str) -> None:
+    """What the other process does: take records until the end, or send each one back."""
+    latencies_ms: list[float] = []
+    offset = 0
+    async with await open_transport(url, durability=durability) as log:
+        _print({"ready": True})
+        while True:
+            for record in await _next(log, topic, offset):
+                now = time.monotonic_ns()
+                if record.value == _END:
+                    _print({"ended_ns": now, "latencies_ms": latencies_ms})
+                    return
+                if role == "echo":
+                    await log.append(back, [Record(value=record.value)])
+                latencies_ms.append((now - _STAMP.unpack_from(record.value)[0]) / 1e6)
+                offset = record.offset + 1
+
+
+def _print(document: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _role, _url, _durability, _topic, _back = sys.argv[1:]
+    asyncio.run(_serve(_role, _url, Durability(_durability), _topic, _back))
