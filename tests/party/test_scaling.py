@@ -1,0 +1,87 @@
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from slstream.errors import DataError
+from slstream.party.scaling import prepare
+from slstream.party.tables import PartyTable
+from slstream.topology import DataSource
+
+
+def table(features: list[list[float]]) -> PartyTable:
+    values = np.array(features, dtype=np.float32)
+    return PartyTable(
+        ids=tuple(map(str, range(len(values)))),
+        columns=tuple(f"c{n}" for n in range(values.shape[1])),
+        features=values,
+        labels=np.arange(len(values), dtype=np.int64),
+    )
+
+
+def source(**keys: object) -> DataSource:
+    return DataSource.model_validate({"path": "x.csv", **keys})
+
+
+def order(*rows: int) -> npt.NDArray[np.int64]:
+    return np.array(rows, dtype=np.int64)
+
+
+def test_scaled_by_training_rows_only() -> None:
+    # Rows 2 and 0 train: mean 2, deviation 1. Row 1 must not shift them.
+    prepared = prepare(table([[3.0], [100.0], [1.0]]), source(), rows=order(2, 0, 1), train_rows=2)
+    assert prepared.features.tolist() == [[-1.0], [1.0], [98.0]]
+    assert prepared.features.dtype == np.float32
+    assert prepared.labels is not None
+    assert prepared.labels.tolist() == [2, 0, 1]
+
+
+def test_rows_may_be_left_as_they_are() -> None:
+    prepared = prepare(
+        table([[3.0], [9.0], [1.0]]), source(scale="none"), rows=order(2, 0), train_rows=1
+    )
+    assert prepared.features.tolist() == [[1.0], [3.0]]
+
+
+def test_a_constant_column_becomes_zero() -> None:
+    # The float64 deviation of ten times 0.1f is not exactly 0.
+    rows = [[0.1, float(n)] for n in range(10)] + [[7.0, 0.0]]
+    prepared = prepare(table(rows), source(), rows=order(*range(11)), train_rows=10)
+    assert prepared.features[:, 0].tolist() == [0.0] * 11
+    assert prepared.features[:, 1].std() > 0
+
+
+def test_missing_values_become_the_training_mean() -> None:
+    nan = float("nan")
+    features = [[1.0], [nan], [3.0], [nan], [100.0]]
+    plain = prepare(
+        table(features),
+        source(missing="mean", scale="none"),
+        rows=order(0, 1, 2, 3, 4),
+        train_rows=3,
+    )
+    assert plain.features.tolist() == [[1.0], [2.0], [3.0], [2.0], [100.0]]
+    scaled = prepare(
+        table(features), source(missing="mean"), rows=order(0, 1, 2, 3, 4), train_rows=3
+    )
+    assert scaled.features[1, 0] == scaled.features[3, 0] == 0.0
+
+
+def test_a_column_without_any_value_cannot_be_filled() -> None:
+    features = [[1.0, float("nan")], [2.0, float("nan")], [3.0, 5.0]]
+    with pytest.raises(DataError) as caught:
+        prepare(table(features), source(missing="mean"), rows=order(0, 1, 2), train_rows=2)
+    assert str(caught.value) == (
+        "column 'c1': expected a value in at least one of the 2 training rows to fill the others "
+        "with, found none; leave it out"
+    )
+
+
+def test_no_columns() -> None:
+    labels_only = table([[1.0], [2.0]])
+    empty = PartyTable(
+        ids=labels_only.ids,
+        columns=(),
+        features=np.zeros((2, 0), dtype=np.float32),
+        labels=labels_only.labels,
+    )
+    assert prepare(empty, source(), rows=order(1, 0), train_rows=1).features.shape == (2, 0)
