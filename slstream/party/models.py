@@ -82,7 +82,7 @@ def build_base(party: Party, topology: Topology, *, in_features: int) -> BuiltBa
         module = _build(party.base, topology, in_features, where)
         output = _dry_run(module, (torch.zeros(_PROBE_ROWS, in_features),), party.base, where)
     cut = tuple(output.shape[1:])
-    if output.shape[0] != _PROBE_ROWS or not 1 <= len(cut) <= _MAX_CUT_DIMENSIONS or 0 in cut:
+    if output.shape[:1] != (_PROBE_ROWS,) or not 1 <= len(cut) <= _MAX_CUT_DIMENSIONS or 0 in cut:
         raise ModelError(
             f"{where}: {party.base.model} of {party.id}: expected a cut [rows, ...] with 1 to "
             f"{_MAX_CUT_DIMENSIONS} further dimensions; an input of [{_PROBE_ROWS}, {in_features}] "

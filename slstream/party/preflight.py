@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from slstream.codecs.chain import CodecChain
-from slstream.errors import CodecError
 from slstream.party.key_file import read_key_file
 from slstream.party.losses import build_loss
 from slstream.party.models import build_base, build_fuse
+from slstream.party.negotiation import check_codecs
 from slstream.party.tables import load_table
 from slstream.topology import Party, Topology
 
@@ -46,7 +45,7 @@ def check_parties(topology: Topology, parties: Collection[Party]) -> tuple[Party
         ModelError: a model cannot be built or does not fit.
         TopologyError: a codec chain that no codec accepts.
     """
-    _check_codecs(topology)
+    check_codecs(topology)
     read_key_file(topology)
     tables = {party.id: load_table(party, topology) for party in parties}
     bases = {
@@ -76,16 +75,6 @@ def check_parties(topology: Topology, parties: Collection[Party]) -> tuple[Party
         )
         for party in parties
     )
-
-
-def _check_codecs(topology: Topology) -> None:
-    for direction in ("forward", "backward", "evaluation"):
-        configs = getattr(topology.codec, direction)
-        try:
-            if configs is not None:
-                CodecChain.from_config(configs)
-        except CodecError as error:
-            raise topology.error("codec", direction, text=str(error)) from error
 
 
 def _count(module: nn.Module) -> int:
