@@ -148,7 +148,8 @@ class Centralised:
             hashes[party.id] = save_weights(
                 directory / party.id / "model.safetensors",
                 modules,
-                {"federation": self._topology.federation, "party": party.id},
+                federation=self._topology.federation,
+                party=party.id,
             )
         return hashes
 

@@ -162,7 +162,8 @@ class FeatureActions:
         return save_weights(
             self._directory / "model.safetensors",
             {"base": self._aligned().module},
-            {"federation": self._topology.federation, "party": self._party.id},
+            federation=self._topology.federation,
+            party=self._party.id,
         )
 
     def _loaded(self) -> tuple[PartyData, BuiltBase]:

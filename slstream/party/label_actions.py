@@ -223,7 +223,8 @@ class LabelActions:
         return save_weights(
             self._directory / "model.safetensors",
             modules,
-            {"federation": self._topology.federation, "party": self._party.id},
+            federation=self._topology.federation,
+            party=self._party.id,
         )
 
     def _loaded(self) -> PartyData:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,16 +15,19 @@ from torch import nn
 from slstream.errors import StorageError
 
 
-def save_weights(path: Path, modules: Mapping[str, nn.Module], metadata: dict[str, str]) -> str:
+def save_weights(
+    path: Path, modules: Mapping[str, nn.Module], *, federation: str, party: str
+) -> str:
     """Write all parameters and buffers.
 
     Args:
         path: ``model.safetensors``; replaced as a whole or not at all, and on disk on return.
         modules: by prefix, ``base`` and ``fuse``; a tensor is named ``<prefix>.<its name>``.
-        metadata: stored in the file's header.
+        federation: whose model it is; stored in the file's header, as is the party.
+        party: whose part it is.
 
     Returns:
-        SHA-256 of the file in hex. Equal weights and metadata give equal files.
+        SHA-256 of the file in hex. Equal arguments give equal files.
 
     Raises:
         StorageError: the disk refuses.
@@ -33,7 +37,9 @@ def save_weights(path: Path, modules: Mapping[str, nn.Module], metadata: dict[st
         for prefix, module in sorted(modules.items())
         for name, tensor in module.state_dict().items()
     }
-    data = save(tensors, metadata)
+    # One entry: safetensors writes several in an order that differs from run to run.
+    origin = json.dumps({"federation": federation, "party": party}, sort_keys=True)
+    data = save(tensors, {"slstream": origin})
     write_atomically(path, data)
     return hashlib.sha256(data).hexdigest()
 
