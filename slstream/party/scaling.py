@@ -55,10 +55,11 @@ def prepare(
         values = np.where(missing, means, values)
         train = values[:train_rows]
     if data.scale == "standard" and values.shape[1]:
-        # A deviation computed of equal numbers need not come out as 0, so constancy is tested.
-        varies = train.max(axis=0) != train.min(axis=0)
-        deviation = np.where(varies, train.std(axis=0), 1.0)
-        values = np.where(varies, (values - train.mean(axis=0)) / deviation, 0.0)
+        # Sums of equal float32 numbers are exact in float64, so a constant column has exactly 0.
+        deviation = train.std(axis=0)
+        varies = deviation > 0
+        centred = values - train.mean(axis=0)
+        values = np.where(varies, centred / np.where(varies, deviation, 1.0), 0.0)
     return PreparedTable(
         features=np.ascontiguousarray(values, dtype=np.float32),
         labels=None if table.labels is None else table.labels[rows],

@@ -43,7 +43,6 @@ def test_rows_may_be_left_as_they_are() -> None:
 
 
 def test_a_constant_column_becomes_zero() -> None:
-    # The float64 deviation of ten times 0.1f is not exactly 0.
     rows = [[0.1, float(n)] for n in range(10)] + [[7.0, 0.0]]
     prepared = prepare(table(rows), source(), rows=order(*range(11)), train_rows=10)
     assert prepared.features[:, 0].tolist() == [0.0] * 11
