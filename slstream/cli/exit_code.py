@@ -14,4 +14,4 @@ class ExitCode(IntEnum):
     BUG = 70
     """An error that slstream did not foresee (EX_SOFTWARE of sysexits.h)."""
     INTERRUPTED = 130
-    """SIGINT or SIGTERM; what was done so far is saved."""
+    """SIGINT or SIGTERM; the log of what was done is kept."""

@@ -58,7 +58,7 @@ Exit status:
   1    failed: the message says what was wrong and what to do
   2    unknown command or option
   70   an error that was not foreseen; SLSTREAM_DEBUG=1 shows where
-  130  interrupted (SIGINT or SIGTERM); what was done so far is saved
+  130  interrupted (SIGINT or SIGTERM); the log of what was done is kept
 """
 
 
@@ -128,10 +128,10 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         _print_click_error(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        _print_labelled("stopped", "interrupted")
         return ExitCode.INTERRUPTED
     except Interrupted as error:
-        _print_error("interrupted", error)
+        _print_error("stopped", error)
         return ExitCode.INTERRUPTED
     except SlstreamError as error:
         _print_error("error", error)

@@ -23,7 +23,7 @@ Examples:
 Files of a run, under DIR:
   log/                       what crossed between the parties
   PARTY/model.safetensors    the party's final weights
-  PARTY/checkpoints/         what a party resumes from
+  PARTY/log.txt              what its process said
   summary.json               all that the table at the end shows
 """
 

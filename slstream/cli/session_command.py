@@ -15,7 +15,7 @@ from slstream.cli.log_output import LEVELS, LogFormat, logs_to
 from slstream.cli.progress import Focus, progress_display
 from slstream.cli.summary_table import summary_table
 from slstream.cli.terminal import message_console, result_console
-from slstream.errors import ConfigError, Interrupted, SlstreamError
+from slstream.errors import ConfigError, SlstreamError
 from slstream.party.summary import Summary
 from slstream.party.telemetry import Progress
 
@@ -116,7 +116,7 @@ def show_session(
         party: the one that runs, when it runs alone.
 
     Raises:
-        SlstreamError: whatever ``take_part`` raises; an interruption with a note of what is left.
+        SlstreamError: whatever ``take_part`` raises, with a note of where the files are.
     """
     console = message_console()
     try:
@@ -125,9 +125,6 @@ def show_session(
             progress_display(console, focus, quiet=options.quiet) as display,
         ):
             summary = take_part(display.update)
-    except Interrupted as error:
-        error.add_note(f"What was done so far is saved in {directory}/")
-        raise
     except SlstreamError as error:
         if not isinstance(error, ConfigError):  # those are found before anything is written
             error.add_note(f"The log and the files of this run are in {directory}/")

@@ -145,8 +145,8 @@ class TestOutcomes:
             (
                 "interrupted",
                 130,
-                "interrupted: asked to stop at step 7\n"
-                "What was done so far is saved in runs/x-1/\n",
+                "stopped: asked to stop at step 7\n"
+                "The log and the files of this run are in runs/x-1/\n",
             ),
         ],
     )
@@ -164,7 +164,7 @@ class TestOutcomes:
         with pytest.raises(SystemExit) as ended:
             program.main(["raising", "keyboard"])
         assert ended.value.code == 130
-        assert capsys.readouterr().err.strip() == "interrupted"
+        assert capsys.readouterr().err.strip() == "stopped: interrupted"
 
     def test_a_bug_says_how_to_see_the_trace(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:

@@ -58,7 +58,7 @@ def test_ctrl_c_ends_a_run_cleanly(tmp_path: Path) -> None:
     out, rest = program.communicate()
     err = "".join(read) + rest
     assert program.returncode == 130, err
-    assert f"saved in {tmp_path}/" in err
+    assert f"are in {tmp_path}/" in err
     assert "Traceback" not in err
     assert "Traceback" not in out
 
