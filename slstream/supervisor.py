@@ -79,6 +79,31 @@ def run(
     return summary
 
 
+def write_topology(topology: Topology, directory: Path) -> Path:
+    """Write ``directory/topology.json``: what the parties' processes read, kept with the run.
+
+    Paths in it are absolute, so that it means the same in every folder.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    document = topology.file.model_dump(mode="json", exclude_none=True)
+    for party in topology.parties:
+        path = topology.data_path(party)
+        if path is not None:
+            _at(document, "parties", party.id, "data")["path"] = str(path)
+    key_file = topology.alignment.key_file
+    if key_file is not None:
+        _at(document, "alignment")["key_file"] = str(topology.root / key_file)
+    path = directory / "topology.json"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document, indent=2) + "\n")
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error}") from error
+    return path
+
+
 class _Supervisor:
     """Starts the parties' processes, follows their telemetry, and ends them."""
 
@@ -92,7 +117,7 @@ class _Supervisor:
 
     async def run(self) -> Summary:
         """Run all parties to their end."""
-        topology_file = self._write_topology()
+        topology_file = write_topology(self._topology, self.directory)
         url = log_url(self._topology, self.directory)
         async with await open_transport(url) as transport, asyncio.TaskGroup() as tasks:
             readers = [
@@ -116,24 +141,6 @@ class _Supervisor:
             raise Interrupted(f"interrupted by {self._signal.name}; all parties have ended")
         self._raise_failure()
         return self._merged()
-
-    def _write_topology(self) -> Path:
-        """The topology as the parties' processes read it, kept with the run."""
-        document = self._topology.file.model_dump(mode="json", exclude_none=True)
-        for party in self._topology.parties:
-            path = self._topology.data_path(party)
-            if path is not None:
-                _at(document, "parties", party.id, "data")["path"] = str(path)
-        key_file = self._topology.alignment.key_file
-        if key_file is not None:
-            _at(document, "alignment")["key_file"] = str(self._topology.root / key_file)
-        path = self.directory / "topology.json"
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(document, indent=2) + "\n")
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error}") from error
-        return path
 
     async def _start(self, party: str, topology_file: Path) -> None:
         folder = self.directory / party

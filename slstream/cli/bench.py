@@ -66,8 +66,15 @@ _transport_option = click.option(
 @click.option(
     "--seeds", type=click.IntRange(min=2), default=5, show_default=True, help="Paired runs."
 )
+@click.option(
+    "--set",
+    "overrides",
+    metavar="KEY.PATH=VALUE",
+    multiple=True,
+    help="Change the topology before it is checked: parties.bob.data.path=b.csv. Repeatable.",
+)
 @_prints_report
-def accuracy(topology_path: Path, seeds: int) -> Report:
+def accuracy(topology_path: Path, seeds: int, overrides: tuple[str, ...]) -> Report:
     """Compare metric and bytes with an uncompressed run.
 
     Trains each seed twice, with and without compression, and reports the mean difference.
@@ -75,7 +82,7 @@ def accuracy(topology_path: Path, seeds: int) -> Report:
     from slstream.bench import accuracy as bench
     from slstream.topology import Topology
 
-    return bench.run(Topology.load(topology_path), seeds=seeds)
+    return bench.run(Topology.load(topology_path, overrides), seeds=seeds)
 
 
 @command.command("step")

@@ -1,0 +1,103 @@
+"""What compression costs in accuracy, and what it saves in bytes.
+
+Each seed is trained twice: as a session with the topology's codecs, every party in a process of
+its own, and as the same model in one process without compression, which equals a session with
+``raw32`` to the bit. Seeds differ in initial weights, split into training and validation rows, and
+batches; the two runs of a pair share all of these, so that their difference is compression alone.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import fmean, stdev
+
+import torch
+
+from slstream.bench.report import Report, Result, at_least
+from slstream.party.centralised import train_centralised
+from slstream.party.summary import Baseline, Summary
+from slstream.supervisor import run as run_session
+from slstream.topology import Topology
+
+WIRE_RATIO = 20.0
+"""Times fewer bytes than float32 in the same framing, headers counted, that the defaults reach."""
+
+DELTA_POINTS = 0.3
+"""Points of the main metric that the defaults stay within."""
+
+_CLAIM_SEEDS = 5
+"""With fewer pairs the standard error is too uncertain for a claim."""
+
+
+def run(topology: Topology, *, seeds: int) -> Report:
+    """Measure a topology with its codecs.
+
+    Args:
+        topology: its own seed is the first; all its data must be readable here.
+        seeds: number of pairs, at least 2.
+
+    Raises:
+        SlstreamError: a run failed, for instance because a table is not at hand.
+    """
+    pairs = [_pair(_with_seed(topology, topology.seed + index)) for index in range(seeds)]
+    metric = topology.metrics[0]
+    results = [
+        at_least("wire_ratio", fmean(s.ratio for s, _ in pairs), "x", WIRE_RATIO),
+        *_delta_results(metric, pairs, prefix="metric", claim=seeds >= _CLAIM_SEEDS),
+    ]
+    for other in topology.metrics[1:]:
+        if all(other in s.metrics and other in b.metrics for s, b in pairs):
+            results += _delta_results(other, pairs, prefix=other, claim=False)
+    results += [
+        Result(name="metric", value=fmean(s.metrics[metric] for s, _ in pairs), unit=metric),
+        Result(
+            name="uncompressed_metric",
+            value=fmean(b.metrics[metric] for _, b in pairs),
+            unit=metric,
+        ),
+        Result(name="wire_bytes", value=fmean(s.wire_bytes for s, _ in pairs), unit="bytes"),
+        Result(name="raw_bytes", value=fmean(s.raw_bytes for s, _ in pairs), unit="bytes"),
+    ]
+    codecs = sorted({f"{t.kind}: {t.codec}" for s, _ in pairs for t in s.traffic})
+    notes = [f"metric: {metric}; seeds {topology.seed} to {topology.seed + seeds - 1}", *codecs]
+    if seeds < _CLAIM_SEEDS:
+        notes.append(f"a claim on the metric needs at least {_CLAIM_SEEDS} seeds")
+    return Report(bench="accuracy", results=tuple(results), notes=tuple(notes))
+
+
+def _delta_results(
+    metric: str, pairs: list[tuple[Summary, Baseline]], *, prefix: str, claim: bool
+) -> list[Result]:
+    deltas = [100 * (s.metrics[metric] - b.metrics[metric]) for s, b in pairs]
+    mean = fmean(deltas)
+    return [
+        Result(
+            name=f"{prefix}_delta_points",
+            value=mean,
+            unit="points",
+            target=f"within {DELTA_POINTS:g}" if claim else None,
+            holds=abs(mean) <= DELTA_POINTS if claim else None,
+        ),
+        Result(
+            name=f"{prefix}_delta_standard_error",
+            value=stdev(deltas) / math.sqrt(len(deltas)),
+            unit="points",
+        ),
+    ]
+
+
+def _pair(topology: Topology) -> tuple[Summary, Baseline]:
+    with tempfile.TemporaryDirectory(prefix="slstream-bench-") as directory:
+        summary = run_session(topology, directory=Path(directory))
+    with ThreadPoolExecutor(
+        max_workers=1, initializer=torch.set_num_threads, initargs=(topology.threads,)
+    ) as executor:
+        baseline = executor.submit(train_centralised, topology).result()
+    return summary, baseline
+
+
+def _with_seed(topology: Topology, seed: int) -> Topology:
+    return Topology.from_dict({**topology.document.value, "seed": seed}, root=topology.root)

@@ -1,0 +1,179 @@
+"""What one synchronous step costs more than the same step in one process.
+
+Two parties in two processes train an MLP with a cut of 64 x 256: the label party in this process,
+the feature party in another. The fuse model notes the time of each forward pass; the interval
+between two of them is a step. The same model, trained in one process, is timed in the same way.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from slstream.bench.report import Report, Result, at_most
+from slstream.errors import SlstreamError
+from slstream.party.centralised import train_centralised
+from slstream.party.runtime import run_party
+from slstream.party.summary import Summary, TimeSpent
+from slstream.supervisor import write_topology
+from slstream.topology import Topology
+
+BATCH = 64
+CUT = 256
+COLUMNS = 32
+OVERHEAD_MS = 5.0
+_WARM_UP = 20
+_END_S = 30.0
+
+
+class TimedFuse(nn.Module):
+    """An MLP that notes when it is applied to a training batch."""
+
+    times: ClassVar[list[float]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(CUT, 64), nn.ReLU(), nn.Linear(64, 1))
+
+    def forward(self, cut: torch.Tensor) -> torch.Tensor:
+        """Logits, float32 [batch, 1]."""
+        if self.training:
+            self.times.append(perf_counter())
+        output: torch.Tensor = self.layers(cut)
+        return output
+
+
+def run(*, transport_url: str | None = None, steps: int = 200) -> Report:
+    """Measure the overhead of a step.
+
+    Args:
+        transport_url: of the log; by default an embedded one in a temporary directory.
+        steps: to time, besides a few to warm up.
+
+    Raises:
+        SlstreamError: a party failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="slstream-bench-") as name:
+        directory = Path(name)
+        _write_tables(directory, BATCH * (steps + _WARM_UP))
+        plain = _topology(directory, transport_url, None)
+        before = _one_process(plain)
+        summary, other, split = _session(plain, directory / "default")
+        raw = _topology(directory, transport_url, "raw32")
+        _, _, split_raw = _session(raw, directory / "raw32")
+        single = [*before, *_one_process(plain)]
+    step_ms, single_ms = median(split), median(single)
+    done = summary.steps
+    results = [
+        at_most("step_overhead_ms", step_ms - single_ms, "ms", OVERHEAD_MS),
+        Result(name="step_ms", value=step_ms, unit="ms"),
+        Result(name="step_p95_ms", value=quantiles(split, n=20)[-1], unit="ms"),
+        Result(name="one_process_step_ms", value=single_ms, unit="ms"),
+        Result(name="raw32_step_overhead_ms", value=median(split_raw) - single_ms, unit="ms"),
+        *_parts("label", summary.time["alice"], done),
+        *_parts("feature", other.time["bob"], done),
+    ]
+    codecs = [
+        f"{t.kind}: {t.codec}, {t.wire_bytes / t.frames:.0f} bytes a frame"
+        for t in (*summary.traffic, *other.traffic)
+        if t.kind in ("activation", "gradient")
+    ]
+    return Report(
+        bench="step",
+        results=tuple(results),
+        notes=(f"cut {BATCH}x{CUT}; median of {steps} steps", *codecs),
+    )
+
+
+def _parts(party: str, spent: TimeSpent, steps: int) -> list[Result]:
+    """Means over the whole session, its opening included."""
+    return [
+        Result(name=f"{party}_{part}_ms", value=1000 * seconds / steps, unit="ms")
+        for part, seconds in (
+            ("compute", spent.compute_s),
+            ("codec", spent.codec_s),
+            ("transport", spent.transport_s),
+            ("waiting", spent.waiting_s),
+        )
+    ]
+
+
+def _write_tables(directory: Path, rows: int) -> None:
+    noise = np.random.default_rng(0)
+    features = noise.normal(size=(rows, COLUMNS)).astype(np.float32)
+    labels = (features[:, :4].sum(axis=1) > 0).astype(int)
+    (directory / "alice.csv").write_text(
+        "\n".join(["id,y", *(f"{row},{label}" for row, label in enumerate(labels))]) + "\n"
+    )
+    header = ",".join(["id", *(f"x{column}" for column in range(COLUMNS))])
+    lines = (
+        f"{row}," + ",".join(f"{v:.5f}" for v in values) for row, values in enumerate(features)
+    )
+    (directory / "bob.csv").write_text("\n".join([header, *lines]) + "\n")
+
+
+def _topology(directory: Path, transport_url: str | None, codec: str | None) -> Topology:
+    value: dict[str, object] = {
+        "federation": "bench-step",
+        "parties": {
+            "alice": {"role": "label", "data": {"path": "alice.csv", "label": "y"}},
+            "bob": {
+                "role": "feature",
+                "data": {"path": "bob.csv"},
+                "base": {
+                    "model": "mlp",
+                    "args": {"hidden": [CUT], "out": CUT, "out_activation": "relu"},
+                },
+            },
+        },
+        "fuse": {"model": f"{__name__}:TimedFuse"},
+        "loss": "bce",
+        "training": {"batch_size": BATCH, "epochs": 1, "validation": 0.0},
+    }
+    if transport_url is not None:
+        value["transport"] = transport_url
+    if codec is not None:
+        value["codec"] = {"forward": codec, "backward": codec}
+    return Topology.from_dict(value, root=directory)
+
+
+def _session(topology: Topology, directory: Path) -> tuple[Summary, Summary, list[float]]:
+    """Run a session; returns both parties' summaries and the intervals in ms."""
+    file = write_topology(topology, directory)
+    TimedFuse.times.clear()
+    command = [sys.executable, "-m", "slstream", "party", "bob", "--topology", str(file)]
+    bob = subprocess.Popen([*command, "--dir", str(directory), "--quiet"])
+    try:
+        summary = run_party("alice", topology, directory=directory)
+        if bob.wait(timeout=_END_S) != 0:
+            raise SlstreamError(f"the feature party ended with exit status {bob.returncode}")
+    finally:
+        bob.kill()
+        bob.wait()
+    other = Summary.from_json((directory / "bob" / "summary.json").read_text())
+    return summary, other, _intervals_ms()
+
+
+def _one_process(topology: Topology) -> list[float]:
+    TimedFuse.times.clear()
+    with ThreadPoolExecutor(
+        max_workers=1, initializer=torch.set_num_threads, initargs=(topology.threads,)
+    ) as executor:
+        executor.submit(train_centralised, topology).result()
+    return _intervals_ms()
+
+
+def _intervals_ms() -> list[float]:
+    times = TimedFuse.times[_WARM_UP:]
+    return [1000 * (later - earlier) for earlier, later in itertools.pairwise(times)]
