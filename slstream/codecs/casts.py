@@ -41,8 +41,8 @@ _CAST = 1
 _TOP_EXPONENT = 15
 """The largest element is scaled to below 2**_TOP_EXPONENT; binary16 ends below 2**16."""
 
-_EXPONENTS = (-112, 112)
-"""Range of e: enough for every normal float32; smaller tensors just lose some of the range."""
+_EXPONENTS = (-113, 112)
+"""Range of e: all that a largest element can ask for, but for those below 2**-98."""
 
 
 @kernel("void(const i4[::1], i4, u2[::1])")
@@ -70,7 +70,8 @@ def _from_half(halves: HalfArray, shift: Scalar, out: IntArray) -> Scalar:
     for i in range(halves.size):
         magnitude = np.int32(np.int32(halves[i]) & np.int32(0x7FFF))
         sign = np.int32(np.int32(np.int32(halves[i]) & np.int32(0x8000)) << 16)
-        value = np.int32(np.int32(magnitude << 13) + bias)
+        # Rounding up the largest floats gives 2**128: they come back as the largest finite one.
+        value = min(np.int32(np.int32(magnitude << 13) + bias), np.int32(0x7F7FFFFF))
         out[i] = sign | (value if magnitude >= np.int32(1 << 10) else np.int32(0))
         top = max(top, magnitude)
     return top

@@ -39,17 +39,19 @@ class Zstd(BytesCodec):
     def decompress(self, data: Buffer, max_bytes: int) -> bytes:
         """Exactly one frame; nothing may follow it."""
         try:
-            # The one-shot call would allocate whatever size a frame claims.
-            claimed = zstandard.frame_content_size(data)
-            if claimed <= max_bytes:
-                return zstandard.ZstdDecompressor().decompress(
-                    data, max_output_size=max_bytes, allow_extra_data=False
+            # The one-shot call would allocate whatever size a frame claims; where none is claimed
+            # it obeys the limit, of which 0 means no limit.
+            size = zstandard.frame_content_size(data)
+            if size <= max_bytes:
+                content = zstandard.ZstdDecompressor().decompress(
+                    data, max_output_size=max(max_bytes, 1), allow_extra_data=False
                 )
+                size = len(content)
         except zstandard.ZstdError as exc:
             raise DecodeError(
                 f"stage 'zstd': {len(data)} bytes are not a frame of at most {max_bytes} bytes: "
                 f"{exc}"
             ) from exc
-        raise DecodeError(
-            f"stage 'zstd': expected at most {max_bytes} bytes, the frame claims {claimed}"
-        )
+        if size > max_bytes:
+            raise DecodeError(f"stage 'zstd': expected at most {max_bytes} bytes, got {size}")
+        return content

@@ -1,0 +1,27 @@
+"""Every built-in codec keeps the contract."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from slstream.codecs.registry import built_in_ids
+from slstream.testing.codecs import BytesCodecContract, CodecContract
+from tests.codecs.cases import CASES
+
+
+class TestBuiltInCodecs(CodecContract):
+    configs = CASES
+
+
+class TestBuiltInBytesCodecs(BytesCodecContract):
+    configs: ClassVar = {
+        "lz4": {"id": "lz4"},
+        "lz4-fast": {"id": "lz4", "acceleration": 9},
+        "zstd": {"id": "zstd"},
+        "zstd-small": {"id": "zstd", "level": 19},
+    }
+
+
+def test_every_registered_codec_is_covered() -> None:
+    covered = {each["id"] for chain in CASES.values() for each in chain}
+    assert covered == set(built_in_ids())
