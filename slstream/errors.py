@@ -3,7 +3,8 @@
     SlstreamError
     |-- ConfigError             what the user wrote does not fit; nothing was started
     |   |-- TopologyError       the federation file: unknown key, bad value, missing file
-    |   |-- DataError           a table: missing column, duplicate ids, NaN, too few matches
+    |   |-- DataError           too few matches, a key file that cannot be read
+    |   |   `-- TableError      a party's table: missing column, duplicate ids, NaN; stays local
     |   `-- ModelError          a model that cannot be built or does not fit the cut
     |-- CodecError
     |   |-- UnknownCodec        no codec is registered under this id
@@ -53,6 +54,11 @@ class SlstreamError(Exception):
     retryable: ClassVar[bool] = False
     """Whether the same call may succeed later without any change by the caller."""
 
+    @property
+    def reason_for_peers(self) -> str:
+        """What other parties may be told: the message, unless it may quote a party's data."""
+        return str(self)
+
 
 class ConfigError(SlstreamError):
     """What the user wrote does not fit. The message says what, where and what was expected."""
@@ -63,7 +69,16 @@ class TopologyError(ConfigError):
 
 
 class DataError(ConfigError):
-    """A party's table cannot be used."""
+    """The parties' data cannot be used."""
+
+
+class TableError(DataError):
+    """A party's table cannot be used. The message may quote ids and cells."""
+
+    @property
+    def reason_for_peers(self) -> str:
+        """No more than that it was so: ids and cells never leave the party."""
+        return "its table cannot be used; the party itself was told why"
 
 
 class ModelError(ConfigError):

@@ -111,7 +111,7 @@ class Driver:
                     return outcome
                 result = await self._perform(action)
         except SlstreamError as error:
-            await self.last_word(str(error))
+            await self.last_word(error.reason_for_peers)
             raise
         except asyncio.CancelledError:
             await self.last_word("it was interrupted")

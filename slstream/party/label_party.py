@@ -65,7 +65,7 @@ async def lead(context: PartyContext) -> Summary:
             label_session(context.party.id, peers, plan_of(context.topology))
         )
     except SlstreamError as error:
-        await _close(context, session, "failed", str(error))
+        await _close(context, session, "failed", error.reason_for_peers)
         raise
     except asyncio.CancelledError:
         await _close(context, session, "interrupted", "the label party was interrupted")

@@ -106,7 +106,10 @@ class PartyRuntime:
             except SlstreamError as error:
                 result = error
                 reporter.update(
-                    lasting=True, state=PartyState.FAILED, waiting_for=None, message=str(error)
+                    lasting=True,
+                    state=PartyState.FAILED,
+                    waiting_for=None,
+                    message=error.reason_for_peers,
                 )
             finally:
                 reporter.close()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from slstream.errors import DataError
+from slstream.errors import TableError
 from slstream.party.tables import FloatArray, LabelArray, PartyTable
 from slstream.topology import DataSource
 
@@ -37,7 +37,7 @@ def prepare(
         train_rows: how many of them, from the first, are for training.
 
     Raises:
-        DataError: a column without any value in the training rows cannot be filled.
+        TableError: a column without any value in the training rows cannot be filled.
     """
     values = table.features[rows].astype(np.float64)
     train = values[:train_rows]
@@ -47,7 +47,7 @@ def prepare(
         counts = present.sum(axis=0)
         empty = np.flatnonzero(counts == 0)
         if len(empty):
-            raise DataError(
+            raise TableError(
                 f"column {table.columns[int(empty[0])]!r}: expected a value in at least one of the "
                 f"{train_rows} training rows to fill the others with, found none; leave it out"
             )

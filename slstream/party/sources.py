@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from slstream.errors import DataError
+from slstream.errors import TableError
 from slstream.party.bundled import load_bundled
 from slstream.topology import Party, Topology
 
@@ -37,7 +37,7 @@ class Source(ABC):
             numbers: columns to read as pl.Float64; an empty cell is null.
 
         Raises:
-            DataError: the file cannot be read, or a cell is not a number.
+            TableError: the file cannot be read, or a cell is not a number.
         """
 
     def place(self, row: int) -> str:
@@ -56,7 +56,7 @@ class CsvSource(Source):
         try:
             cells = pl.read_csv(self.path, columns=[text, *numbers], infer_schema=False)
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise DataError(
+            raise TableError(
                 f"{self.name}: cannot read the CSV file: {_first_line(error)}"
             ) from error
         stripped = pl.col(list(numbers)).str.strip_chars()
@@ -69,7 +69,7 @@ class CsvSource(Source):
         for column in numbers:
             wrong = (parsed[column].is_null() & values[column].is_not_null()).arg_true()
             if len(wrong):
-                raise DataError(
+                raise TableError(
                     f"{self.name}: column {column!r}: expected a number, found "
                     f"{values[column][int(wrong[0])]!r} at {self.place(int(wrong[0]))} "
                     f"({len(wrong)} such cells); leave a cell without a value empty"
@@ -92,16 +92,16 @@ class FrameSource(Source):
         try:
             frame = self.frame.select(text, *numbers).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise DataError(f"{self.name}: cannot read the table: {_first_line(error)}") from error
+            raise TableError(f"{self.name}: cannot read the table: {_first_line(error)}") from error
         kind = frame.schema[text]
         if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum)):
-            raise DataError(
+            raise TableError(
                 f"{self.name}: column {text!r}: expected ids as text or whole numbers, found {kind}"
             )
         for column in numbers:
             kind = frame.schema[column]
             if not (kind.is_numeric() or kind == pl.Boolean):
-                raise DataError(f"{self.name}: column {column!r}: expected numbers, found {kind}")
+                raise TableError(f"{self.name}: column {column!r}: expected numbers, found {kind}")
         return frame.select(pl.col(text).cast(pl.String), pl.col(list(numbers)).cast(pl.Float64))
 
 
@@ -109,7 +109,7 @@ def open_source(party: Party, topology: Topology) -> Source:
     """Find a party's table and read its column names.
 
     Raises:
-        DataError: no such file, not readable, no header, or a column name that stands twice.
+        TableError: no such file, not readable, no header, or a column name that stands twice.
     """
     path = topology.data_path(party)
     if path is None:
@@ -118,7 +118,7 @@ def open_source(party: Party, topology: Topology) -> Source:
         return FrameSource(name=f"bundled {name}", columns=tuple(frame.columns), frame=frame.lazy())
     if not path.is_file():
         where = topology.where("parties", party.id, "data", "path")
-        raise DataError(f"{where}: no such file: {path}; a path is relative to the topology file")
+        raise TableError(f"{where}: no such file: {path}; a path is relative to the topology file")
     return _open_csv(path) if path.suffix.lower() == ".csv" else _open_parquet(path)
 
 
@@ -127,16 +127,16 @@ def _open_csv(path: Path) -> Source:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = next(csv.reader(file), [])
     except UnicodeDecodeError as error:
-        raise DataError(
+        raise TableError(
             f"{path}: expected UTF-8 text, found other bytes; save it as UTF-8"
         ) from error
     except (OSError, csv.Error) as error:
-        raise DataError(f"{path}: cannot read the header: {_first_line(error)}") from error
+        raise TableError(f"{path}: cannot read the header: {_first_line(error)}") from error
     if not header:
-        raise DataError(f"{path}: expected a header line with column names, found an empty file")
+        raise TableError(f"{path}: expected a header line with column names, found an empty file")
     twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if twice:
-        raise DataError(f"{path}: column names must differ, found {twice[0]!r} more than once")
+        raise TableError(f"{path}: column names must differ, found {twice[0]!r} more than once")
     return CsvSource(name=str(path), columns=tuple(header), path=path)
 
 
@@ -145,7 +145,7 @@ def _open_parquet(path: Path) -> Source:
         frame = pl.scan_parquet(path)
         columns = tuple(frame.collect_schema().names())
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path}: cannot read the Parquet file: {_first_line(error)}") from error
+        raise TableError(f"{path}: cannot read the Parquet file: {_first_line(error)}") from error
     return FrameSource(name=str(path), columns=columns, frame=frame)
 
 

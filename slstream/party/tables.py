@@ -1,8 +1,7 @@
 """A party's table: ids, features and labels, read and checked.
 
-Nothing of a table but its digests and its number of rows ever leaves the party. Messages of errors
-name columns, lines and, for ids that are given twice, the ids: they are for the party's own
-terminal and are never sent.
+Messages of :class:`TableError` name columns, lines and, for ids that stand twice, the ids: they are
+for the party's own terminal. Peers are told ``error.reason_for_peers``, which quotes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from slstream.errors import DataError
+from slstream.errors import TableError
 from slstream.party.sources import Source, open_source
 from slstream.topology import Party, Role, Topology
 from slstream.topology.nearest import hint
@@ -54,7 +53,7 @@ def load_table(party: Party, topology: Topology) -> PartyTable:
     takes the id or label column.
 
     Raises:
-        DataError: a missing file or column, no rows, a missing or duplicate id, a cell that is not
+        TableError: a missing file or column, no rows, a missing or duplicate id, a cell that is not
             a number, a missing or infinite value, or labels that do not fit the loss.
     """
     source = open_source(party, topology)
@@ -67,7 +66,7 @@ def load_table(party: Party, topology: Topology) -> PartyTable:
     )
     frame = source.read(party.data.id, [*columns, *((label,) if label is not None else ())])
     if frame.is_empty():
-        raise DataError(f"{source.name}: expected rows, found only column names")
+        raise TableError(f"{source.name}: expected rows, found only column names")
     return PartyTable(
         ids=_ids(frame[party.data.id], source),
         columns=columns,
@@ -88,12 +87,12 @@ def select_columns(
         where: place in the topology, for messages.
 
     Raises:
-        DataError: nothing matches, or an excluded column is named.
+        TableError: nothing matches, or an excluded column is named.
     """
     chosen: dict[str, None] = {}
     for pattern in patterns:
         if pattern in excluded:
-            raise DataError(
+            raise TableError(
                 f"{where}.features: {pattern!r} is the id or label column and cannot be a feature"
             )
         if pattern in source.columns:
@@ -111,8 +110,8 @@ def _require_column(column: str, source: Source, where: str) -> None:
         raise _missing_column(column, source, where)
 
 
-def _missing_column(column: str, source: Source, where: str) -> DataError:
-    return DataError(
+def _missing_column(column: str, source: Source, where: str) -> TableError:
+    return TableError(
         f"{where}: {source.name} has no column {column!r}{hint(column, source.columns)}"
     )
 
@@ -120,12 +119,12 @@ def _missing_column(column: str, source: Source, where: str) -> DataError:
 def _ids(column: pl.Series, source: Source) -> tuple[str, ...]:
     empty = (column.is_null() | (column == "")).arg_true()
     if len(empty):
-        raise DataError(
+        raise TableError(
             f"{source.name}: column {column.name!r}: expected an id in every row, found none at "
             f"{_places(empty, source)}"
         )
     if column.n_unique() != len(column):
-        raise DataError(_duplicates(column, source))
+        raise TableError(_duplicates(column, source))
     return tuple(column.to_list())
 
 
@@ -178,7 +177,7 @@ def _refuse(
         return
     first = int(affected[0])
     others = f", and in {len(affected) - 1} more columns" if len(affected) > 1 else ""
-    raise DataError(
+    raise TableError(
         f"{source.name}: column {columns[first]!r}: expected {fault} at "
         f"{_places(np.flatnonzero(bad[:, first]), source)}{others} "
         f"({int(counts.sum())} cells in all); {remedy}"
@@ -203,7 +202,7 @@ def _labels(column: pl.Series, source: Source, loss: str) -> LabelArray:
     if len(rows):
         value = values[rows[0]]
         found = "none" if np.isnan(value) else f"{value:g}"
-        raise DataError(
+        raise TableError(
             f"{source.name}: label column {column.name!r}: expected {expected}, found {found} at "
             f"{_places(rows, source)}"
         )

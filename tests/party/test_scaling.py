@@ -2,7 +2,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from slstream.errors import DataError
+from slstream.errors import TableError
 from slstream.party.scaling import prepare
 from slstream.party.tables import PartyTable
 from slstream.topology import DataSource
@@ -67,7 +67,7 @@ def test_missing_values_become_the_training_mean() -> None:
 
 def test_a_column_without_any_value_cannot_be_filled() -> None:
     features = [[1.0, float("nan")], [2.0, float("nan")], [3.0, 5.0]]
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(TableError) as caught:
         prepare(table(features), source(missing="mean"), rows=order(0, 1, 2), train_rows=2)
     assert str(caught.value) == (
         "column 'c1': expected a value in at least one of the 2 training rows to fill the others "

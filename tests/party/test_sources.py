@@ -3,7 +3,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from slstream.errors import DataError
+from slstream.errors import TableError
 from slstream.party.sources import open_source
 from slstream.topology import Topology
 from tests.party.federation import write_federation
@@ -52,7 +52,7 @@ def test_blank_lines_at_the_end_are_no_rows(tmp_path: Path) -> None:
 )
 def test_csv_files_that_cannot_be_used(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(content)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(TableError) as caught:
         read(tmp_path, "x.csv", "id", "x")
     assert str(caught.value).startswith(f"{tmp_path / 'x.csv'}: {message}")
 
@@ -81,14 +81,14 @@ def test_parquet_columns_of_the_wrong_type(
     columns: dict[str, list[object]], message: str, tmp_path: Path
 ) -> None:
     pl.DataFrame(columns).write_parquet(tmp_path / "x.parquet")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(TableError) as caught:
         read(tmp_path, "x.parquet", "id", "x")
     assert str(caught.value) == f"{tmp_path / 'x.parquet'}: {message}"
 
 
 def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_text("id,x\n")
-    with pytest.raises(DataError, match="cannot read the Parquet file: parquet: File out of spec"):
+    with pytest.raises(TableError, match="cannot read the Parquet file: parquet: File out of spec"):
         read(tmp_path, "x.parquet", "id")
 
 
@@ -96,7 +96,7 @@ def test_a_missing_file_says_where_it_is_named(tmp_path: Path) -> None:
     federation = write_federation(tmp_path)
     (tmp_path / "bob.csv").unlink()
     topology = federation.load()
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(TableError) as caught:
         open_source(topology.party("bob"), topology)
     assert str(caught.value) == (
         f"{federation.path}:10: parties.bob.data.path: no such file: {tmp_path / 'bob.csv'}; "

@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from slstream.errors import DataError
+from slstream.errors import TableError
 from slstream.party.tables import PartyTable, load_table
 from slstream.topology import Topology
 from tests.party.federation import write_federation
@@ -108,9 +108,16 @@ def test_missing_values_are_kept_where_they_are_allowed(tmp_path: Path) -> None:
     ],
 )
 def test_cells_that_cannot_be_used(content: str, data: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(TableError) as caught:
         load_bob(tmp_path, content, data)
     assert str(caught.value) == f"{tmp_path}/{message}"
+
+
+def test_peers_are_told_neither_ids_nor_cells(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="patient-x") as caught:
+        load_bob(tmp_path, "id,x\npatient-x,1\npatient-x,2\n")
+    reason = caught.value.reason_for_peers
+    assert reason == "its table cannot be used; the party itself was told why"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +145,7 @@ def test_cells_that_cannot_be_used(content: str, data: str, message: str, tmp_pa
     ],
 )
 def test_columns_that_are_missing(data: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(TableError) as caught:
         load_bob(tmp_path, "customer_id,age\n1,2\n", data)
     place = f"--set parties.bob.data={data}: "
     assert str(caught.value) == place + message.format(file=tmp_path / "x.csv")
@@ -171,7 +178,7 @@ def test_labels_that_do_not_fit_the_loss(
     loss: str, labels: str, message: str, tmp_path: Path
 ) -> None:
     rows = "".join(f"r{n},1,{label}\n" for n, label in enumerate(labels.split()))
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(TableError) as caught:
         load_alice(tmp_path, "id,x,y\n" + rows, f"loss={loss}")
     expected = f"{tmp_path / 'x.csv'}: label column 'y': expected {message}"
     assert str(caught.value).startswith(expected)
