@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
+from pathlib import Path
 
 import click
 import pytest
@@ -8,6 +10,10 @@ from click.testing import CliRunner
 
 from slstream.bench.report import Report, at_most
 from slstream.cli.bench import _prints_report
+from slstream.cli.bench import command as bench_group
+from slstream.topology import Topology
+from slstream.transport.contract import Durability
+from tests.source_tree import ROOT
 
 
 def bench(value: float) -> click.Command:
@@ -50,3 +56,49 @@ def test_table() -> None:
     output = CliRunner().invoke(bench(9.0)).stdout
     assert "bench step" in output
     assert "no" in output.split()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (["step"], {"transport_url": None, "steps": 200}),
+        (
+            ["step", "--steps", "50", "--transport", "embedded:///x"],
+            {"transport_url": "embedded:///x", "steps": 50},
+        ),
+        (["codecs"], {}),
+        (["transport"], {"url": None, "durability": Durability.CHECKPOINT}),
+        (
+            ["transport", "--transport", "embedded:///x", "--durability", "step"],
+            {"url": "embedded:///x", "durability": Durability.STEP},
+        ),
+    ],
+)
+def test_options_reach_the_bench(
+    arguments: list[str], options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, object]] = []
+
+    def run(**given: object) -> Report:
+        seen.append(given)
+        return Report(bench=arguments[0], results=(), environment={})
+
+    monkeypatch.setattr(import_module(f"slstream.bench.{arguments[0]}"), "run", run)
+    result = CliRunner().invoke(bench_group, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert seen == [options]
+
+
+def test_accuracy_gets_the_topology_as_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Path | None, int, int]] = []
+
+    def run(topology: Topology, *, seeds: int) -> Report:
+        seen.append((topology.path, topology.seed, seeds))
+        return Report(bench="accuracy", results=(), environment={})
+
+    monkeypatch.setattr("slstream.bench.accuracy.run", run)
+    path = ROOT / "topology" / "breast-cancer.yaml"
+    arguments = ["accuracy", str(path), "--seeds", "7", "--set", "seed=40"]
+    result = CliRunner().invoke(bench_group, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert seen == [(path, 40, 7)]
