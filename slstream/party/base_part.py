@@ -45,7 +45,9 @@ class BasePart:
         self.module.train()
         # Dropout and its like draw from torch's global generator: its state is made a function of
         # the step, so that no generator state needs to be kept.
-        torch.manual_seed(derive_seed(self._seed, "forward", self.party, epoch, step))
+        torch.default_generator.manual_seed(
+            derive_seed(self._seed, "forward", self.party, epoch, step)
+        )
         activation: torch.Tensor = self.module(self._features[torch.from_numpy(rows)])
         return activation
 
@@ -75,7 +77,7 @@ class BasePart:
     def evaluate(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
         """Activation of a validation batch in evaluation mode, float32 [batch, ...], no graph."""
         self.module.eval()
-        torch.manual_seed(derive_seed(self._seed, "evaluate", self.party))
+        torch.default_generator.manual_seed(derive_seed(self._seed, "evaluate", self.party))
         with torch.no_grad():
             activation: torch.Tensor = self.module(self._features[torch.from_numpy(rows)])
         return activation

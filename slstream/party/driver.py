@@ -141,6 +141,11 @@ class Driver:
                 self._joined = True
                 await self._tell(action.peer, action.message)
                 return None
+            case EpochEnd():
+                # A checkpoint must never be ahead of the log that led to it.
+                with self._context.times.measure("transport_s"):
+                    await self._context.transport.flush()
+                return await self._perform_locally(action)
             case _:
                 result = await self._perform_locally(action)
                 self._note(result)

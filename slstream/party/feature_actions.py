@@ -8,6 +8,7 @@ from slstream.errors import LocalProtocolError
 from slstream.frames.header import FrameKind
 from slstream.party.alignment import parse_bitmap
 from slstream.party.base_part import BasePart, as_array, make_optimizer
+from slstream.party.checkpoints import Checkpoints
 from slstream.party.compute import ComputeThread
 from slstream.party.models import BuiltBase, build_base
 from slstream.party.negotiation import Negotiation
@@ -55,7 +56,7 @@ class FeatureActions:
             negotiation: schemas of the links.
             id_key: key of the id digests.
             environment: this party's fingerprint.
-            directory: where the final weights go.
+            directory: this party's own; weights and checkpoints go there.
         """
         self._party = party
         self._label_party = topology.label_party.id
@@ -65,6 +66,9 @@ class FeatureActions:
         self._id_key = id_key
         self._environment = environment
         self._directory = directory
+        self._checkpoints = Checkpoints(
+            directory / "checkpoints", federation=topology.federation, party=party.id
+        )
         self._data: PartyData | None = None
         self._model: BuiltBase | None = None
         self._part: BasePart | None = None
@@ -89,7 +93,10 @@ class FeatureActions:
                 # Its outcome shows in the next activation, which the same thread computes after it.
                 self._compute.defer(lambda: self._backward(action))
             case EpochEnd():
-                pass
+                part = self._aligned()
+                await self._compute.call(
+                    lambda: self._checkpoints.write(action.epoch, {"base": part.module})
+                )
             case Save():
                 return await self._compute.call(self._save)
             case _:

@@ -88,7 +88,9 @@ class FusePart:
     ) -> torch.Tensor:
         """Loss of a training batch, a scalar attached to its graph."""
         self.module.train()
-        torch.manual_seed(derive_seed(self._seed, "fuse", self.party, epoch, step))
+        torch.default_generator.manual_seed(
+            derive_seed(self._seed, "fuse", self.party, epoch, step)
+        )
         output = self.module(*self._combine(activations))
         return self._loss_of(output, self.labels[torch.from_numpy(rows)])
 
@@ -150,7 +152,7 @@ class FusePart:
         if self.base is not None:
             joined[self.party] = self.base.evaluate(rows)
         self.module.eval()
-        torch.manual_seed(derive_seed(self._seed, "evaluate", self.party))
+        torch.default_generator.manual_seed(derive_seed(self._seed, "evaluate", self.party))
         with torch.no_grad():
             self._outputs.append(self.module(*self._combine(joined)))
         self._targets.append(self.labels[torch.from_numpy(rows)])

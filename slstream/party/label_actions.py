@@ -20,6 +20,7 @@ from slstream.party.alignment import (
 )
 from slstream.party.base_part import BasePart, make_optimizer
 from slstream.party.batches import RowArray
+from slstream.party.checkpoints import Checkpoints
 from slstream.party.compute import ComputeThread
 from slstream.party.fuse_part import Combine, FusePart
 from slstream.party.losses import build_loss
@@ -66,7 +67,7 @@ class LabelActions:
             compute: thread of all tensor work.
             negotiation: schemas of the links.
             id_key: key of the id digests.
-            directory: where the final weights go.
+            directory: this party's own; weights and checkpoints go there.
             on_loss: called in the event loop with (epoch, step, training loss).
         """
         self._party = party
@@ -75,6 +76,9 @@ class LabelActions:
         self._negotiation = negotiation
         self._id_key = id_key
         self._directory = directory
+        self._checkpoints = Checkpoints(
+            directory / "checkpoints", federation=topology.federation, party=party.id
+        )
         self._on_loss = on_loss
         self._data: PartyData | None = None
         self._table: PartyTable | None = None
@@ -106,7 +110,8 @@ class LabelActions:
             case Score():
                 return await self._compute.call(self._score)
             case EpochEnd():
-                pass
+                modules = self._modules()
+                await self._compute.call(lambda: self._checkpoints.write(action.epoch, modules))
             case Save():
                 return await self._compute.call(self._save)
             case _:
@@ -216,16 +221,19 @@ class LabelActions:
         return {} if outputs is None else validation_metrics(self._topology.loss, *outputs)
 
     def _save(self) -> str:
+        return save_weights(
+            self._directory / "model.safetensors",
+            self._modules(),
+            federation=self._topology.federation,
+            party=self._party.id,
+        )
+
+    def _modules(self) -> dict[str, nn.Module]:
         part = self._matched()
         modules: dict[str, nn.Module] = {"fuse": part.module}
         if part.base is not None:
             modules["base"] = part.base.module
-        return save_weights(
-            self._directory / "model.safetensors",
-            modules,
-            federation=self._topology.federation,
-            party=self._party.id,
-        )
+        return modules
 
     def _loaded(self) -> PartyData:
         if self._data is None:
