@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rich import box
@@ -15,6 +16,9 @@ from slstream.party.summary import Summary, Traffic
 
 SHARES = frozenset({"auc", "accuracy"})
 """Metrics between 0 and 1, whose differences are told in points (hundredths)."""
+
+
+_CONTROL = "control"
 
 
 def summary_table(summary: Summary, directory: Path, party: str | None = None) -> RenderableType:
@@ -103,42 +107,51 @@ def _difference(name: str, difference: float) -> str:
 
 
 def _traffic(summary: Summary) -> Table:
+    """Per direction a total and below it the kinds of frames, those that are no tensors last."""
     table = _table("Bytes with all headers; raw: the same frames as float32")
-    table.add_column("from")
-    table.add_column("to")
-    table.add_column("what")
-    table.add_column("codec", overflow="fold")
+    table.add_column("")
+    table.add_column("codec")
     for name in ("frames", "raw", "wire", "ratio"):
         table.add_column(name, justify="right", no_wrap=True)
-    for entry in summary.traffic:
-        table.add_row(*_traffic_cells(entry))
+    for (sender, receiver), entries in _by(summary.traffic, _direction).items():
+        direction = f"{printable(sender)} to {printable(receiver)}"
+        table.add_row(direction, "", *_sums(entries), style="bold")
+        kinds = _by(sorted(entries, key=lambda entry: entry.kind == _CONTROL), _row)
+        for (kind, _), same in kinds.items():
+            # Breaks between a codec's parameters, where the line is too short for them.
+            codecs = ", ".join(printable(entry.codec).replace(",", ", ") for entry in same)
+            table.add_row(f"  {printable(kind)}", codecs, *_sums(same))
     if summary.traffic:
         table.add_section()
-        table.add_row(
-            "all",
-            "",
-            "",
-            "",
-            f"{sum(entry.frames for entry in summary.traffic):,}",
-            human_bytes(summary.raw_bytes),
-            human_bytes(summary.wire_bytes),
-            human_ratio(summary.raw_bytes, summary.wire_bytes),
-            style="bold",
-        )
+        table.add_row("all", "", *_sums(summary.traffic), style="bold")
     return table
 
 
-def _traffic_cells(entry: Traffic) -> tuple[str, ...]:
-    return (
-        printable(entry.sender),
-        printable(entry.receiver),
-        entry.kind,
-        printable(entry.codec),
-        f"{entry.frames:,}",
-        human_bytes(entry.raw_bytes),
-        human_bytes(entry.wire_bytes),
-        human_ratio(entry.raw_bytes, entry.wire_bytes),
-    )
+def _by(
+    traffic: Iterable[Traffic], key: Callable[[Traffic], tuple[str, str]]
+) -> dict[tuple[str, str], list[Traffic]]:
+    """Group, in the order of first appearance."""
+    groups: dict[tuple[str, str], list[Traffic]] = {}
+    for entry in traffic:
+        groups.setdefault(key(entry), []).append(entry)
+    return groups
+
+
+def _direction(entry: Traffic) -> tuple[str, str]:
+    return entry.sender, entry.receiver
+
+
+def _row(entry: Traffic) -> tuple[str, str]:
+    """A row of its own for each codec of tensors, one for all control frames."""
+    return entry.kind, "" if entry.kind == _CONTROL else entry.codec
+
+
+def _sums(traffic: Iterable[Traffic]) -> tuple[str, ...]:
+    entries = list(traffic)
+    raw = sum(entry.raw_bytes for entry in entries)
+    wire = sum(entry.wire_bytes for entry in entries)
+    frames = sum(entry.frames for entry in entries)
+    return f"{frames:,}", human_bytes(raw), human_bytes(wire), human_ratio(raw, wire)
 
 
 def _time(summary: Summary) -> Table:

@@ -57,8 +57,9 @@ SUMMARY = Summary(
     rows={"matched": 1512, "train": 1210, "validation": 302},
     party_rows={"alice": 1540, "bob": 1541},
     traffic=[
-        traffic("alice", "bob", "gradient", "row_int4 > zstd", 18_400_000, 820_100),
-        traffic("alice", "bob", "control", "json", 9_000, 9_000),
+        traffic("alice", "bob", "control", "bitmap", 1_000, 1_000),
+        traffic("alice", "bob", "control", "json", 8_000, 8_000),
+        traffic("alice", "bob", "gradient", "ecsq(step=2,bits=4)", 18_400_000, 820_100),
         traffic("bob", "alice", "activation", "ecsq", 18_400_000, 700_300),
     ],
     time={"alice": spent(1.2), "bob": spent(0.2)},

@@ -22,9 +22,15 @@ def test_says_everything_and_fits(width: int) -> None:
     assert "auc 0.9942 0.9951 -0.09 points" in lines
     assert "accuracy 0.9649 0.9649 none" in lines
     assert "loss 0.08213 0.0791 +0.00303" in lines
-    assert "bob alice activation ecsq 280 18.4 MB 700 kB 26.3x" in lines
-    assert "alice bob control json 280 9.00 kB 9.00 kB 1.00x" in lines
-    assert "all 840 36.8 MB 1.53 MB 24.1x" in lines
+    traffic = lines[lines.index("alice to bob 840 18.4 MB 829 kB 22.2x") :]
+    assert traffic[:5] == [
+        "alice to bob 840 18.4 MB 829 kB 22.2x",
+        "gradient ecsq(step=2, bits=4) 280 18.4 MB 820 kB 22.4x",
+        "control bitmap, json 560 9.00 kB 9.00 kB 1.00x",
+        "bob to alice 280 18.4 MB 700 kB 26.3x",
+        "activation ecsq 280 18.4 MB 700 kB 26.3x",
+    ]
+    assert "all 1,120 36.8 MB 1.53 MB 24.1x" in traffic
     assert "alice 1.20 s 0.31 s 0.20 s 2.20 s 2 m 10 s 2 m 14 s" in lines
     assert "one process 0.84 s" in lines
     assert "alice/model.safetensors sha256 abababababababab" in lines
@@ -36,6 +42,22 @@ def test_without_a_baseline_there_is_nothing_to_compare() -> None:
     assert "auc 0.9942" in words(text)
     assert "difference" not in text
     assert "one process" not in text
+
+
+def test_a_long_codec_breaks_between_its_parameters() -> None:
+    codec = "ecsq(step=2,rounding=stochastic,block=256) > zstd(level=3,strategy=huffman)"
+    summary = replace(SUMMARY, traffic=[replace(SUMMARY.traffic[0], codec=codec)])
+    text = rendered(summary_table(summary, DIRECTORY))
+    assert_fits(text, 80)
+    assert "rounding=stochastic," in text
+
+
+def test_two_codecs_of_one_direction_have_a_row_each() -> None:
+    first = replace(SUMMARY.traffic[2], codec="ecsq")
+    summary = replace(SUMMARY, traffic=[first, replace(first, codec="fp16")])
+    lines = words(rendered(summary_table(summary, DIRECTORY)))
+    assert "gradient ecsq 280 18.4 MB 820 kB 22.4x" in lines
+    assert "gradient fp16 280 18.4 MB 820 kB 22.4x" in lines
 
 
 def test_a_party_alone_names_its_own_files_only() -> None:
