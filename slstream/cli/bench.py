@@ -79,10 +79,10 @@ def accuracy(topology_path: Path, seeds: int, overrides: tuple[str, ...]) -> Rep
 
     Trains each seed twice, with and without compression, and reports the mean difference.
     """
-    from slstream.bench import accuracy as bench
+    from slstream.bench.accuracy import run
     from slstream.topology import Topology
 
-    return bench.run(Topology.load(topology_path, overrides), seeds=seeds)
+    return run(Topology.load(topology_path, overrides), seeds=seeds)
 
 
 @command.command("step")
@@ -96,9 +96,9 @@ def step(transport_url: str | None, steps: int) -> Report:
 
     The difference is what splitting costs; it is shown part by part.
     """
-    from slstream.bench import step as bench
+    from slstream.bench.step import run
 
-    return bench.run(transport_url=transport_url, steps=steps)
+    return run(transport_url=transport_url, steps=steps)
 
 
 @command.command("codecs")
@@ -108,9 +108,9 @@ def codecs() -> Report:
 
     On one core, beside memcpy and torch's casts in the same run.
     """
-    from slstream.bench import codecs as bench
+    from slstream.bench.codecs import run
 
-    return bench.run()
+    return run()
 
 
 @command.command("transport")
@@ -128,7 +128,7 @@ def transport(transport_url: str | None, durability: str) -> Report:
 
     Between two processes, beside a plain append to a file in the same run.
     """
-    from slstream.bench import transport as bench
+    from slstream.bench.transport import run
     from slstream.transport.contract import Durability
 
-    return bench.run(url=transport_url, durability=Durability(durability))
+    return run(url=transport_url, durability=Durability(durability))
