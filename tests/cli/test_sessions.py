@@ -9,7 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.source_tree import ROOT
+
+# Each starts several processes that import torch, on machines that may be busy.
+pytestmark = pytest.mark.timeout(240)
 
 TOPOLOGY = ROOT / "topology" / "breast-cancer.yaml"
 
