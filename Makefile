@@ -42,7 +42,8 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 demo: setup ## train a split model on real data: one label party, two feature parties
 	$(BIN)/slstream run topology/breast-cancer.yaml
 
-test: lint ## every check that takes minutes at most
+# Style and types are among the tests (tests/test_static.py), so that nothing hides the rest.
+test: setup ## every check that takes minutes at most
 	$(PYTEST) -m 'not long' $(PYTEST_ARGS)
 
 test-long: setup ## the tests that need many minutes
