@@ -119,17 +119,17 @@ class Ecsq(TensorCodec):
 
         first = layout.classes
         symbols = np.empty(first + flat.size, np.uint8)
-        row_sums = np.empty(layout.rows, np.int32)
-        column_sums = np.empty(layout.column_classes, np.int32)
-        quantiser.quantise_step(
-            flat, layout.width, inverse, stochastic, key_0, key_1,
-            symbols[first:], row_sums, column_sums,
-        )  # fmt: skip
+        elements = symbols[first:]
+        quantiser.quantise_step(flat, inverse, stochastic, key_0, key_1, elements)
 
+        row_sums = np.empty(layout.rows, np.int32)
+        column_sums = np.empty(layout.width, np.int32)
+        if first > 0:
+            quantiser.sum_magnitudes(elements, row_sums, column_sums)
         row_classes = symbols[: layout.row_classes]
         column_classes = symbols[layout.row_classes : first]
         scale_context.classify(row_sums[: layout.row_classes], layout.width, row_classes)
-        scale_context.classify(column_sums, layout.rows, column_classes)
+        scale_context.classify(column_sums[: layout.column_classes], layout.rows, column_classes)
         lowest = scale_context.lowest_sum(row_classes, column_classes, flat.size)
         contexts = np.empty(symbols.size, np.uint8)
         contexts[:first] = layout.class_contexts()
@@ -139,7 +139,7 @@ class Ecsq(TensorCodec):
 
         escapes = b""
         if largest * inverse > rans.ESCAPE // 2 - 1:
-            where = np.flatnonzero(symbols[first:] == rans.ESCAPE)
+            where = np.flatnonzero(elements == rans.ESCAPE)
             values = np.empty(where.size, np.int64)
             quantiser.quantise_at(flat, inverse, stochastic, key_0, key_1, where, values)
             escapes = _write_numbers(((values << 1) ^ (values >> 63)) - rans.ESCAPE)
@@ -174,15 +174,16 @@ class Ecsq(TensorCodec):
                 f"got {step}"
             )
         body = as_bytes(data)[_HEADER.size :]
-        symbols, used = _decode_symbols(body, Layout.of(spec), lowest)
+        symbols, used, escaped = _decode_symbols(body, Layout.of(spec), lowest)
         out = np.empty(spec.elements, np.float32)
         quantiser.dequantise_step(symbols, step, out)
-        _restore_escapes(body[used:], symbols, step, out)
+        if escaped or used < body.size:
+            _restore_escapes(body[used:], symbols, step, out)
         return out.reshape(spec.shape)
 
 
-def _decode_symbols(body: ByteArray, layout: Layout, lowest: int) -> tuple[ByteArray, int]:
-    """Symbols of the elements, and how many bytes of ``body`` they took."""
+def _decode_symbols(body: ByteArray, layout: Layout, lowest: int) -> tuple[ByteArray, int, bool]:
+    """Symbols of the elements, how many bytes of ``body`` they took, whether some are escaped."""
     elements = layout.rows * layout.width
     decoder = rans.Decoder(body, scale_context.ALL_CONTEXTS, layout.classes + elements)
     classes = decoder.decode(layout.class_contexts())
@@ -195,7 +196,7 @@ def _decode_symbols(body: ByteArray, layout: Layout, lowest: int) -> tuple[ByteA
         contexts,
     )
     symbols = decoder.decode(contexts)
-    return symbols, decoder.finish()
+    return symbols, decoder.finish(), decoder.has_escapes
 
 
 def _restore_escapes(data: ByteArray, symbols: ByteArray, step: float, out: FloatArray) -> None:
@@ -204,8 +205,6 @@ def _restore_escapes(data: ByteArray, symbols: ByteArray, step: float, out: Floa
     Raises:
         DecodeError: not exactly one number for each escaped symbol.
     """
-    if data.size == 0 and not np.any(symbols == rans.ESCAPE):
-        return
     where = np.flatnonzero(symbols == rans.ESCAPE)
     zigzag = _read_numbers(data.tobytes(), where.size) + rans.ESCAPE
     out[where] = ((zigzag >> 1) ^ -(zigzag & 1)).astype(np.float32) * np.float32(step)

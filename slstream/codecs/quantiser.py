@@ -112,20 +112,27 @@ def quantise_rows(
     offset = np.float32(zero)
     for r in range(inverses.size):
         row = x[r * width : min((r + 1) * width, x.size)]
+        packed = out[r * stride : (r + 1) * stride]
         if stochastic:
             fill_noise(noise[: row.size], np.uint32(r * width), key_0, key_1)
-        codes[row.size :] = 0
+        for j in range(row.size, width):  # of a short last row
+            codes[j] = 0
+        target = packed if planes == 1 else codes
         inverse = inverses[r]
         for j in range(row.size):
             code = np.int32(row[j] * inverse + (offset + noise[j]))
-            codes[j] = np.uint8(min(max(code, np.int32(0)), np.int32(top)))
-        packed = out[r * stride : (r + 1) * stride]
-        packed[:] = codes[:stride]
-        for p in range(1, planes):
-            plane = codes[p * stride : (p + 1) * stride]
-            shift = np.uint8(p * bits)
+            target[j] = np.uint8(min(max(code, np.int32(0)), np.int32(top)))
+        if planes == 1:
+            for j in range(row.size, width):
+                packed[j] = 0
+        elif planes == 2:
             for j in range(stride):
-                packed[j] |= np.uint8(plane[j] << shift)
+                packed[j] = np.uint8(codes[j] | np.uint8(codes[stride + j] << 4))
+        else:
+            for j in range(stride):
+                low = np.uint8(codes[j] | np.uint8(codes[stride + j] << 2))
+                high = np.uint8(codes[2 * stride + j] | np.uint8(codes[3 * stride + j] << 2))
+                packed[j] = np.uint8(low | np.uint8(high << 4))
 
 
 @kernel("void(const u1[::1], i8, const f4[::1], i8, i4, f4[::1])")
@@ -155,65 +162,62 @@ def dequantise_rows(
 
 @kernel("f8(const f4[::1])")
 def sum_of_squares(x: FloatArray) -> Scalar:
-    """In float64, in eight interleaved sums: a fixed order that vectorises."""
-    sums = np.zeros(8, np.float64)
-    whole = x.size - x.size % 8
-    for i in range(0, whole, 8):
-        for j in range(8):
-            sums[j] += np.float64(x[i + j]) * np.float64(x[i + j])
+    """In float64, in up to 512 interleaved sums: a fixed order that vectorises."""
+    sums = np.zeros(min(x.size, 512), np.float64)
+    for first in range(0, x.size, max(sums.size, 1)):
+        part = x[first : min(first + sums.size, x.size)]
+        for j in range(part.size):
+            sums[j] += np.float64(part[j]) * np.float64(part[j])
     total = np.float64(0.0)
-    for j in range(8):
+    for j in range(sums.size):
         total += sums[j]
-    for i in range(whole, x.size):
-        total += np.float64(x[i]) * np.float64(x[i])
     return total
 
 
-@kernel("void(const f4[::1], i8, f4, b1, u4, u4, u1[::1], i4[::1], i4[::1])")
+@kernel("void(const f4[::1], f4, b1, u4, u4, u1[::1])")
 def quantise_step(
     x: FloatArray,
-    width: Scalar,
     inverse: Scalar,
     stochastic: bool,
     key_0: Scalar,
     key_1: Scalar,
     symbols: ByteArray,
-    row_sums: IntArray,
-    column_sums: IntArray,
 ) -> None:
     """Symbols of ``k = round(x / step)``: 0, -1, 1, -2, ... become 0, 1, 2, 3, ... up to 255.
 
     Args:
         x: the tensor, flat.
-        width: elements a row; divides the size.
         inverse: ``1 / step``.
         stochastic: round up with the probability of the fraction, else to nearest.
         key_0: noise key.
         key_1: noise key.
         symbols: uint8 [n]; 255 stands for every symbol from 255 on.
-        row_sums: int32 [rows], set to the sums of ``min(abs(k), 127)``.
-        column_sums: int32 [width], the same by column; or [0], then they are not needed.
     """
-    noise = np.full(min(width, 4096), np.float32(0.5), np.float32)
+    noise = np.full(min(x.size, 4096), np.float32(0.5), np.float32)
+    for first in range(0, x.size, max(noise.size, 1)):
+        part = x[first : min(first + noise.size, x.size)]
+        codes = symbols[first : first + part.size]
+        if stochastic:
+            fill_noise(noise[: part.size], np.uint32(first), key_0, key_1)
+        for j in range(part.size):
+            k = np.int32(np.floor(part[j] * inverse + noise[j]))
+            zigzag = np.int32(np.int32(k << 1) ^ np.int32(k >> 31))
+            codes[j] = np.uint8(min(zigzag, np.int32(255)))
+
+
+@kernel("void(const u1[::1], i4[::1], i4[::1])")
+def sum_magnitudes(symbols: ByteArray, row_sums: IntArray, column_sums: IntArray) -> None:
+    """Set the sums of ``min(abs(k), 127)`` of the rows and of the columns of a matrix."""
+    width = column_sums.size
     column_sums[:] = 0
     for r in range(row_sums.size):
+        row = symbols[r * width : (r + 1) * width]
         total = np.int32(0)
-        for first in range(r * width, (r + 1) * width, noise.size):
-            part = x[first : min(first + noise.size, (r + 1) * width)]
-            if stochastic:
-                fill_noise(noise[: part.size], np.uint32(first), key_0, key_1)
-            codes = symbols[first : first + part.size]
-            for j in range(part.size):
-                k = np.int32(np.floor(part[j] * inverse + noise[j]))
-                zigzag = np.int32(np.int32(k << 1) ^ np.int32(k >> 31))
-                codes[j] = np.uint8(min(zigzag, np.int32(255)))
-                total += np.int32(np.int32(min(zigzag, np.int32(254)) + np.int32(1)) >> 1)
-            if column_sums.size > 0:
-                start = first - r * width
-                columns = column_sums[start : start + part.size]
-                for j in range(part.size):
-                    magnitude = np.int32(codes[j] + np.int32(1)) >> 1
-                    columns[j] += min(np.int32(magnitude), np.int32(127))
+        for j in range(width):
+            magnitude = np.int32(np.int32(np.int32(row[j]) + np.int32(1)) >> 1)
+            magnitude = min(magnitude, np.int32(127))
+            total += magnitude
+            column_sums[j] += magnitude
         row_sums[r] = total
 
 

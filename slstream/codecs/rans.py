@@ -98,6 +98,8 @@ class Decoder:
                 f"expected frequency tables and {STATES} coder states; "
                 f"the {data.size} bytes do not hold them"
             )
+        self.has_escapes = bool(frequencies[:, ESCAPE].any())
+        """Whether any context has a frequency for ESCAPE; without, no symbol can be one."""
         self._slots = np.zeros(total * TOTAL, np.uint32)
         decode_tables(frequencies, self._slots)
         self._states = np.frombuffer(data[size:start].tobytes(), "<u4").copy()
@@ -138,15 +140,16 @@ class Decoder:
 @kernel("void(const u1[::1], const u1[::1], i4[:,::1])")
 def count_symbols(symbols: ByteArray, contexts: ByteArray, counts: CountArray) -> None:
     """Add up how often each symbol occurs in each context: int32 [contexts, SYMBOLS]."""
-    # Runs of one symbol would wait for their own last store: two interleaved tables halve that.
-    odd = np.zeros_like(counts)
-    pairs = symbols.size // 2
-    for i in range(pairs):
-        counts[contexts[2 * i], symbols[2 * i]] += 1
-        odd[contexts[2 * i + 1], symbols[2 * i + 1]] += 1
-    if symbols.size % 2:
-        counts[contexts[-1], symbols[-1]] += 1
-    counts += odd
+    # Runs of one symbol would wait for their own last store: four tables take turns.
+    turns = np.zeros((4, counts.size), np.int32)
+    quarters = symbols.size // 4
+    for i in range(quarters):
+        for t in range(4):
+            at = np.uint32(contexts[4 * i + t]) << np.uint32(8) | np.uint32(symbols[4 * i + t])
+            turns[t, at] += 1
+    for i in range(4 * quarters, symbols.size):
+        counts[contexts[i], symbols[i]] += 1
+    counts += turns.sum(axis=0).reshape(counts.shape)
 
 
 @kernel("void(i4[:,::1])")

@@ -1,0 +1,91 @@
+"""Golden files: one directory for each case, written once and decoded for ever.
+
+    tests/golden/codecs/<case>/
+        config.json     {"chain": [...], "seed": ..., "counter": ...}
+        tensor.npy      what was encoded
+        encoded.bin     the bytes of the release that wrote the directory
+        decoded.npy     the tensor that they decode to, bit by bit
+
+``python -m tests.codecs.golden`` writes the directories of cases that have none, and never touches
+one that exists: a codec whose bytes must change needs a new id.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from slstream.codecs.chain import CodecChain
+from slstream.codecs.contract import CodecContext, FloatArray, TensorSpec
+from slstream.testing.codecs import activation, gradient
+from tests.codecs.cases import CASES
+
+ROOT = Path(__file__).parent.parent / "golden" / "codecs"
+
+
+def golden_tensors() -> dict[str, FloatArray]:
+    """Inputs by name; every case of ``CASES`` is written for each."""
+    outliers = gradient(36, 33, seed=4)
+    outliers[3, 4], outliers[20, 1] = 7.0, -300.0
+    return {
+        "activation": activation(33, 40, seed=11),
+        "outliers": outliers,
+        "zero": np.zeros((5, 7), np.float32),
+        "tiny": activation(2, 3, seed=2),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """One directory."""
+
+    chain: CodecChain
+    context: CodecContext
+    tensor: FloatArray
+    encoded: bytes
+    decoded: FloatArray
+
+
+def read_golden(directory: Path) -> Golden:
+    """Read a directory; the arrays are plain, so nothing is unpickled."""
+    document = json.loads((directory / "config.json").read_text())
+    return Golden(
+        chain=CodecChain.from_config(document["chain"]),
+        context=CodecContext(seed=document["seed"], counter=document["counter"]),
+        tensor=np.load(directory / "tensor.npy", allow_pickle=False),
+        encoded=(directory / "encoded.bin").read_bytes(),
+        decoded=np.load(directory / "decoded.npy", allow_pickle=False),
+    )
+
+
+def write_missing() -> list[str]:
+    """Write the directories that do not exist; returns their names."""
+    written: list[str] = []
+    for case, config in CASES.items():
+        for name, tensor in golden_tensors().items():
+            directory = ROOT / f"{case}-{name}"
+            if directory.exists():
+                continue
+            chain = CodecChain.from_config(config)
+            context = CodecContext(seed=0x0123456789ABCDEF, counter=len(written))
+            encoded = chain.encode(tensor, context)
+            decoded = chain.decode(encoded, TensorSpec(shape=tensor.shape), context)
+            directory.mkdir(parents=True)
+            document = {
+                "chain": chain.config(),
+                "seed": context.seed,
+                "counter": context.counter,
+            }
+            (directory / "config.json").write_text(json.dumps(document) + "\n")
+            np.save(directory / "tensor.npy", tensor, allow_pickle=False)
+            (directory / "encoded.bin").write_bytes(encoded)
+            np.save(directory / "decoded.npy", decoded, allow_pickle=False)
+            written.append(directory.name)
+    return written
+
+
+if __name__ == "__main__":
+    print("\n".join(write_missing()) or "nothing is missing")  # noqa: T201
