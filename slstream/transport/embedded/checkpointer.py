@@ -6,7 +6,7 @@ from slstream.transport.embedded.index import Index
 from slstream.transport.embedded.layout import Layout
 from slstream.transport.embedded.lock import FileLock
 
-_MAX_WAL_PAGES = 16_384  # 64 MiB
+_MAX_WAL_PAGES = 8192  # 32 MiB
 
 
 class Checkpointer:
@@ -41,7 +41,8 @@ class Checkpointer:
         try:
             self._commit_something(self._index)
             if self._index.checkpoint("PASSIVE") > _MAX_WAL_PAGES:
-                # Appends never paused long enough for SQLite to start the file anew.
+                # Appends never paused, so there was always something new in the WAL, and SQLite
+                # could not start it anew: hold them up for the little that is left.
                 with self._write_lock:
                     with self._index.transaction() as db:
                         db.execute("UPDATE marks SET forced = forced + 1")

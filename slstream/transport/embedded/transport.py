@@ -65,34 +65,38 @@ class EmbeddedTransport(Transport):
         self._broken: str | None = None
         self._closed = False
         self._closing: asyncio.Task[None] | None = None
+        self._jobs: set[asyncio.Future[object]] = set()
         self._near = LogReader(layout, read_only=read_only)
         self._index = self._near.index
         self._waiters = Waiters(layout.wake, self._end_of)
-        reader = self._reader = LogReader(layout, read_only=read_only)
-        self._reads = Worker("slstream-log-reader", self._do_items, finish=reader.close)
-        self._workers = [self._reads]
-        if read_only:
-            return
-        checkpointer = Checkpointer(layout)
-        checkpoints = Worker("slstream-log-checkpoints", self._do_items, finish=checkpointer.close)
-        sender = self._sender = WakeSender(layout.wake)
+        self._reader = LogReader(layout, read_only=read_only)
+        self._workers: list[Worker[_Item]] = []
+        if not read_only:
+            self._start_writing(durability)
+        self._reads = self._start("slstream-log-reader", self._do_items, self._reader.close)
+
+    def _start_writing(self, durability: Durability) -> None:
+        checkpointer = Checkpointer(self._layout)
+        sender = self._sender = WakeSender(self._layout.wake)
+        checkpoint = _Job(run=checkpointer.checkpoint, future=None)
         writer = self._writer = LogWriter(
-            layout,
-            durability,
-            request_checkpoint=lambda: checkpoints.put(
-                _Job(run=checkpointer.checkpoint, future=None)
-            ),
+            self._layout, durability, request_checkpoint=lambda: checkpoints.put(checkpoint)
         )
 
         def finish() -> None:
             writer.close()
             sender.close()
 
-        self._writes = Worker("slstream-log-writer", self._do_writes, finish=finish)
+        self._writes = self._start("slstream-log-writer", self._do_writes, finish)
         self._admission = Admission(self._writes.put)
-        # The order in which they are stopped: no read or checkpoint is asked for by a writer
-        # that has ended.
-        self._workers = [self._writes, self._reads, checkpoints]
+        checkpoints = self._start("slstream-log-checkpoint", self._do_items, checkpointer.close)
+
+    def _start(
+        self, name: str, handle: Callable[[list[_Item]], None], finish: Callable[[], None]
+    ) -> Worker[_Item]:
+        worker = Worker(name, handle, finish=finish)
+        self._workers.append(worker)
+        return worker
 
     @classmethod
     async def open(
@@ -211,6 +215,8 @@ class EmbeddedTransport(Transport):
 
     async def aclose(self) -> None:
         """See :class:`Transport`."""
+        if os.getpid() != self._pid:
+            return  # The threads and locks stayed with the parent.
         if self._closing is None:
             self._closing = self._loop.create_task(self._close())
         await asyncio.shield(self._closing)
@@ -224,7 +230,7 @@ class EmbeddedTransport(Transport):
         # 2. Each thread finishes what was asked of it: appends first.
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                for worker in self._workers:
+                for worker in self._workers:  # The writer is the first.
                     await worker.stop()
         except TimeoutError:
             # A disk or lock that hangs; the threads are daemons and end with the process.
@@ -271,8 +277,17 @@ class EmbeddedTransport(Transport):
 
     async def _do(self, worker: Worker[_Item], run: Callable[[], T]) -> T:
         future: asyncio.Future[object] = self._loop.create_future()
+        self._jobs.add(future)
         worker.put(_Job(run=run, future=future))
-        return cast("T", await future)
+        try:
+            return cast("T", await future)
+        finally:
+            self._jobs.discard(future)
+
+    def _call_loop(self, callback: Callable[[], object]) -> None:
+        """Run a callback on the event loop, from any thread; dropped when the loop is gone."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback)
 
     # In the worker threads.
 
@@ -285,7 +300,7 @@ class EmbeddedTransport(Transport):
                 for job in cast("list[_Job]", list(group)):
                     outcome = self._attempt(job.run)
                     if job.future is not None:
-                        self._reads.call_loop(partial(_answer, job.future, outcome))
+                        self._call_loop(partial(_answer, job.future, outcome))
 
     def _do_writes(self, items: list[_Item]) -> None:
         self._do_items(items)
@@ -300,7 +315,7 @@ class EmbeddedTransport(Transport):
         if not isinstance(outcomes, TransportError):
             # Readers first: they are what a training step waits for.
             self._sender.wake_all(self._waiters.socket_name)
-            self._writes.call_loop(partial(self._settle, group, outcomes))
+            self._call_loop(partial(self._settle, group, outcomes))
 
     def _attempt(self, run: Callable[[], T]) -> T | TransportError:
         """Run something; whatever is not a refusal by the contract breaks this object."""
@@ -323,12 +338,14 @@ class EmbeddedTransport(Transport):
                 f"the log {self._layout.directory} failed and cannot be used by this process any "
                 f"more: {reason}"
             )
-            self._reads.call_loop(self._fail_all)
+            self._call_loop(self._fail_all)
 
     # On the event loop again.
 
     def _fail_all(self) -> None:
         self._waiters.fail(self._broken_error)
+        for job in self._jobs:
+            _answer(job, self._broken_error())
         if not self._read_only:
             self._admission.fail(self._broken_error)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ class _Waiter:
     partition: int
     offset: int
     future: asyncio.Future[None]
-    name: str = field(default="")
+    name: str
 
 
 class Waiters:

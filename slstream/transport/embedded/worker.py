@@ -58,7 +58,9 @@ class Worker(Generic[T]):
             try:
                 finish()
             finally:
-                self.call_loop(self._finished.set)
+                # The loop may be gone: then nobody waits.
+                with contextlib.suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(self._finished.set)
 
     def _take(self) -> list[T]:
         items: list[T] = []
@@ -71,8 +73,3 @@ class Worker(Generic[T]):
             if items:
                 self._queue.put(None)
         return items
-
-    def call_loop(self, callback: Callable[[], object]) -> None:
-        """Run a callback on the event loop, from any thread; dropped when the loop is gone."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(callback)

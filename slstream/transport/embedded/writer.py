@@ -171,9 +171,7 @@ class LogWriter:
         The records of other processes that precede ours in a partition must survive for ours to
         survive; hence all segments are synced, and then the index.
         """
-        proven = self._sync_unproven()
-        sync_file(self._layout.segments)
-        self._commit_forced(proven)
+        self._commit_forced(self._sync_unproven())
         self._payload.close_synced()
 
     def _sync_unproven(self) -> dict[int, int]:
@@ -197,6 +195,8 @@ class LogWriter:
                     sync_file(path)
             self._suspect.discard(key)
             proven[key] = length
+        if proven:
+            sync_file(self._layout.segments)
         return proven
 
     def _commit_forced(self, proven: Mapping[int, int]) -> None:
@@ -226,6 +226,7 @@ class LogWriter:
                 db.executemany(
                     "UPDATE segments SET failed = 1 WHERE id = ?", [(s,) for s in self._suspect]
                 )
+            self._suspect.clear()
 
     def retire_now_and_then(self) -> None:
         """Enforce retention, at most once a second."""
