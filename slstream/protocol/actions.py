@@ -244,7 +244,7 @@ class Fuse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predict:
-    """Compute and keep the outputs for a validation batch until :class:`Score`. Result: ``None``."""
+    """Compute and keep the outputs of a validation batch. Result: ``None``."""
 
     epoch: int
     step: int

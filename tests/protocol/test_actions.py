@@ -1,4 +1,4 @@
-"""Every (state, input) pair: a waiting state takes the frame it names and refuses all others."""
+"""Every (state, input) pair: a waiting state takes the frame it names, refuses all others."""
 
 from __future__ import annotations
 
