@@ -43,7 +43,7 @@ def failing(code: int) -> Callable[..., int]:
 
 @pytest.mark.parametrize(
     ("call", "code"),
-    [("pwritev", errno.ENOSPC), ("pwritev", errno.EIO), ("fdatasync", errno.EIO)],
+    [("pwrite", errno.ENOSPC), ("pwrite", errno.EIO), ("fdatasync", errno.EIO)],
 )
 @pytest.mark.parametrize("durability", Durability)
 def test_a_failed_call_breaks_the_object_for_good(
@@ -71,7 +71,7 @@ def test_a_failed_call_breaks_the_object_for_good(
 
     sent: list[object] = []
     run(body())
-    if call == "pwritev" or durability is Durability.STEP:
+    if call == "pwrite" or durability is Durability.STEP:
         assert sent == []
     assert contents(tmp_path)[: 2 + len(sent)] == [b"a", b"b"] + [b"c"] * len(sent)
 
@@ -236,14 +236,13 @@ async def with_topic(path: Path) -> None:
         await log.create_topic("t")
 
 
-_CALLS = "trace=pwrite64,pwritev,pwritev2,fdatasync,fsync,write"
+_CALLS = "trace=pwrite64,fdatasync,fsync,write"
 
 
 def story(trace: str) -> str:
     """The calls in short: S/W a write to segment or WAL, s/w its sync, A what was printed."""
     letters = {
-        ("pwritev", ".segment"): "S",
-        ("pwritev2", ".segment"): "S",
+        ("pwrite64", ".segment"): "S",
         ("fdatasync", ".segment"): "s",
         ("pwrite64", "-wal"): "W",
         ("fdatasync", "-wal"): "w",
@@ -278,21 +277,21 @@ def test_checkpoint_durability_syncs_at_the_flush_only(tmp_path: Path) -> None:
 
 @needs_strace
 @pytest.mark.parametrize(
-    ("calls", "nth"),
+    ("call", "file", "nth"),
     [
-        ("pwritev,pwritev2", 3),
-        ("pwrite64", 14),
-        ("pwrite64", 21),
-        ("fdatasync", 5),
-        ("fdatasync", 6),
+        ("pwrite64", "segments/000000000001.segment", 3),
+        ("pwrite64", "index.sqlite-wal", 14),
+        ("pwrite64", "index.sqlite-wal", 21),
+        ("fdatasync", "segments/000000000001.segment", 2),
+        ("fdatasync", "index.sqlite-wal", 4),
     ],
 )
 def test_an_error_injected_into_the_kernel_is_never_answered_as_sent(
-    tmp_path: Path, calls: str, nth: int
+    tmp_path: Path, call: str, file: str, nth: int
 ) -> None:
-    fault = f"inject={calls}:error=EIO:when={nth}"
-    only = ["-P", str(tmp_path / "log" / "index.sqlite-wal")] if calls == "pwrite64" else []
-    output, _ = traced(tmp_path / "log", Durability.STEP, *only, "-e", fault)
+    fault = f"inject={call}:error=EIO:when={nth}"
+    only = str(tmp_path / "log" / file)
+    output, _ = traced(tmp_path / "log", Durability.STEP, "-P", only, "-e", fault)
     sent = output.count("sent")
     assert sent < 5
     assert output.endswith("broken\n")

@@ -9,13 +9,13 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SEGMENT_BYTES = 64 << 20
 """A file that has reached this is not appended to any more."""
 
-_IOV_MAX = 1024
+_JOIN_BYTES = 65_536
 
 
 def segment_path(directory: Path, segment: int) -> Path:
@@ -47,18 +47,16 @@ class SegmentWriter:
             OSError: the file may end in a part of them, which nothing refers to.
         """
         start = self.length
-        for first in range(0, len(values), _IOV_MAX):
-            self._write_all(values[first : first + _IOV_MAX])
+        for chunk in _chunks(values):
+            self._write_all(chunk)
         return start
 
-    def _write_all(self, values: Sequence[bytes]) -> None:
-        total = sum(map(len, values))
-        written = os.pwritev(self._fd, values, self.length) if total else 0
-        while written < total:
+    def _write_all(self, data: bytes) -> None:
+        written = os.pwrite(self._fd, data, self.length)
+        while written < len(data):
             # A full disk or a file limit shows as a short write first, as an error the next time.
-            rest = memoryview(b"".join(values))[written:]
-            written += os.pwrite(self._fd, rest, self.length + written)
-        self.length += total
+            written += os.pwrite(self._fd, memoryview(data)[written:], self.length + written)
+        self.length += len(data)
 
     def sync(self) -> None:
         """Force the content to the disk.
@@ -71,6 +69,24 @@ class SegmentWriter:
     def close(self) -> None:
         """Release the file; its content stays."""
         os.close(self._fd)
+
+
+def _chunks(values: Sequence[bytes]) -> Iterator[bytes]:
+    """The values in pieces that are worth a system call: small neighbours are joined.
+
+    One ``pwritev`` for all would save the copy, but takes Linux (6.18, ext4) ten times the time of
+    single writes when its buffers are large.
+    """
+    run: list[bytes] = []
+    size = 0
+    for value in values:
+        if run and size + len(value) > _JOIN_BYTES:
+            yield run[0] if len(run) == 1 else b"".join(run)
+            run, size = [], 0
+        run.append(value)
+        size += len(value)
+    if run:
+        yield run[0] if len(run) == 1 else b"".join(run)
 
 
 class SegmentReader:
