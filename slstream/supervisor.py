@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,9 +30,11 @@ from slstream.party.telemetry_reader import TelemetryReader
 from slstream.topology.topology import Topology
 from slstream.transport.connect import open_transport
 
-GRACE_S = 10.0
-"""How long the other parties may take to end by themselves after one has failed, and how long any
-may take to end after SIGTERM."""
+GRACE_S = 3.0
+"""How long the other parties may take to end by themselves after one has failed."""
+
+END_S = 10.0
+"""How long a party may take to end after SIGTERM, before it is killed."""
 
 _SHOWN_LINES = 20
 
@@ -69,14 +71,21 @@ def run(
     supervisor = _Supervisor(
         topology, directory or Path("runs") / topology.federation, on_progress or _ignore
     )
-    summary = _in_own_loop(supervisor.run)
+    summary = _in_own_loop(supervisor)
+    _write(summary, supervisor.directory)
     if baseline:
+        # What the session came to is on disk already, should this be interrupted.
         summary = replace(summary, baseline=_baseline(topology))
-    try:
-        summary.write(supervisor.directory / "summary.json")
-    except OSError as error:
-        raise StorageError(f"cannot write {supervisor.directory}/summary.json: {error}") from error
+        _write(summary, supervisor.directory)
     return summary
+
+
+def _write(summary: Summary, directory: Path) -> None:
+    path = directory / "summary.json"
+    try:
+        summary.write(path)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error}") from error
 
 
 def write_topology(topology: Topology, directory: Path) -> Path:
@@ -98,7 +107,9 @@ def write_topology(topology: Topology, directory: Path) -> Path:
     path = directory / "topology.json"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document, indent=2) + "\n")
+        # Read back as YAML, which does not join the two halves of an escaped character.
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error}") from error
     return path
@@ -112,12 +123,35 @@ class _Supervisor:
         self._topology = topology
         self._listener = listener
         self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._asked: set[str] = set()
         self._signal: signal.Signals | None = None
         self._stop = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self) -> Summary:
         """Run all parties to their end."""
+        self._loop = asyncio.get_running_loop()
         topology_file = write_topology(self._topology, self.directory)
+        try:
+            await self._run(topology_file)
+        except ExceptionGroup as group:  # of a task group; the first is what ended it
+            raise group.exceptions[0] from None
+        if self._signal is not None:
+            raise Interrupted(f"interrupted by {self._signal.name}; all parties have ended")
+        self._raise_failure()
+        return self._merged()
+
+    def interrupt(self) -> None:
+        """End all parties; from another thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: all have ended
+                self._loop.call_soon_threadsafe(self._interrupt, signal.SIGINT)
+
+    def _interrupt(self, number: signal.Signals) -> None:
+        self._signal = number
+        self._stop.set()
+
+    async def _run(self, topology_file: Path) -> None:
         url = log_url(self._topology, self.directory)
         async with await open_transport(url) as transport, asyncio.TaskGroup() as tasks:
             readers = [
@@ -137,10 +171,6 @@ class _Supervisor:
             for reader, follower in zip(readers, followers, strict=True):
                 follower.cancel()
                 await reader.drain()
-        if self._signal is not None:
-            raise Interrupted(f"interrupted by {self._signal.name}; all parties have ended")
-        self._raise_failure()
-        return self._merged()
 
     async def _start(self, party: str, topology_file: Path) -> None:
         folder = self.directory / party
@@ -150,6 +180,7 @@ class _Supervisor:
         with (folder / "log.txt").open("wb") as log:
             self._processes[party] = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # a random.py in the current folder is not Python's
                 "-m",
                 "slstream",
                 "party",
@@ -175,15 +206,22 @@ class _Supervisor:
             )
 
     async def _wait(self) -> None:
-        """Wait until all have ended, one has failed, or a signal came."""
+        """Wait until all have ended or a signal came; not for long once one has failed."""
         ends = {asyncio.ensure_future(p.wait()) for p in self._processes.values()}
         stop = asyncio.ensure_future(self._stop.wait())
+        left_s: float | None = None
         try:
-            while ends and not self._failed() and not self._stop.is_set():
-                done, _ = await asyncio.wait({*ends, stop}, return_when=asyncio.FIRST_COMPLETED)
+            while ends and not self._stop.is_set():
+                done, _ = await asyncio.wait(
+                    {*ends, stop}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    return
                 ends -= done
-            if ends and not self._stop.is_set():
-                await asyncio.wait({*ends, stop}, timeout=GRACE_S)
+                if self._failed():
+                    # One that was killed told nobody: the others would wait for it in vain.
+                    killed = any((p.returncode or 0) < 0 for p in self._processes.values())
+                    left_s = 0.0 if killed else GRACE_S
         finally:
             for waiter in (*ends, stop):
                 waiter.cancel()
@@ -191,20 +229,22 @@ class _Supervisor:
     async def _end(self) -> None:
         """End what still runs: ask first, then insist."""
         for kill in (False, True):
-            alive = [p for p in self._processes.values() if p.returncode is None]
-            for process in alive:
+            alive = {n: p for n, p in self._processes.items() if p.returncode is None}
+            self._asked.update(alive)
+            for process in alive.values():
                 with contextlib.suppress(ProcessLookupError):
                     process.kill() if kill else process.terminate()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GRACE_S):
-                    for process in alive:
-                        await process.wait()
+            # wait_for, as a timeout context does not work in a task that is being cancelled.
+            for process in alive.values():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(process.wait(), END_S)
 
     def _failed(self) -> list[str]:
         return [party for party, p in self._processes.items() if p.returncode not in (None, 0)]
 
     def _raise_failure(self) -> None:
-        failed = self._failed()
+        # Who was asked to end had not failed, unless it was asked because it hung.
+        failed = [p for p in self._failed() if p not in self._asked] or self._failed()
         if not failed:
             return
         reports = []
@@ -234,14 +274,9 @@ class _Supervisor:
             yield
             return
         loop = asyncio.get_running_loop()
-
-        def stop(number: signal.Signals) -> None:
-            self._signal = number
-            self._stop.set()
-
         handled = (signal.SIGINT, signal.SIGTERM)
         for number in handled:
-            loop.add_signal_handler(number, stop, number)
+            loop.add_signal_handler(number, self._interrupt, number)
         try:
             yield
         finally:
@@ -274,20 +309,28 @@ def _baseline(topology: Topology) -> Baseline:
 
     from slstream.party.centralised import train_centralised
 
+    stop = threading.Event()
     with ThreadPoolExecutor(
         max_workers=1, initializer=torch.set_num_threads, initargs=(topology.threads,)
     ) as executor:
-        return executor.submit(train_centralised, topology).result()
+        try:
+            return executor.submit(train_centralised, topology, stop=stop).result()
+        finally:
+            stop.set()  # for KeyboardInterrupt: leaving the block waits for the thread
 
 
-def _in_own_loop(main: Callable[[], Coroutine[object, object, Summary]]) -> Summary:
-    """Run a coroutine to its end, also where an event loop runs already, as in a notebook."""
+def _in_own_loop(supervisor: _Supervisor) -> Summary:
+    """Run to the end, also where an event loop runs already, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(main())
+        return asyncio.run(supervisor.run())
     with ThreadPoolExecutor(max_workers=1) as executor:
-        return executor.submit(lambda: asyncio.run(main())).result()
+        try:
+            return executor.submit(lambda: asyncio.run(supervisor.run())).result()
+        except KeyboardInterrupt:
+            supervisor.interrupt()  # leaving the block waits for the thread
+            raise
 
 
 def _at(document: dict[str, JsonValue], *path: str) -> dict[str, JsonValue]:

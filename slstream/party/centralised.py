@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from threading import Event
 from time import perf_counter
 
 import torch
 from torch import nn
 
-from slstream.errors import DataError, SessionAborted
+from slstream.errors import DataError, Interrupted, SessionAborted
 from slstream.party.alignment import (
     Mask,
     intersect,
@@ -154,7 +155,9 @@ class Centralised:
         return hashes
 
 
-def train_centralised(topology: Topology, *, directory: Path | None = None) -> Baseline:
+def train_centralised(
+    topology: Topology, *, directory: Path | None = None, stop: Event | None = None
+) -> Baseline:
     """Train the model of a federation in this thread.
 
     Call it in a thread whose torch thread count is the topology's, for equal bits.
@@ -162,8 +165,10 @@ def train_centralised(topology: Topology, *, directory: Path | None = None) -> B
     Args:
         topology: the federation; all its data must be readable here.
         directory: where to write the weights; by default nowhere.
+        stop: ends the training before its next step once it is set.
 
     Raises:
+        Interrupted: by ``stop``.
         ConfigError: data that is not at hand here, or models that do not fit.
         SessionAborted: training diverged.
     """
@@ -172,6 +177,8 @@ def train_centralised(topology: Topology, *, directory: Path | None = None) -> B
     started_at = perf_counter()
     for epoch in range(1, plan.epochs + 1):
         for step in range(1, model.rows.steps + 1):
+            if stop is not None and stop.is_set():
+                raise Interrupted("training in one process was interrupted")
             model.step(epoch, step)
         history.append(model.evaluate())
         if plan.early_stop is not None and plan.early_stop.reason(history) is not None:

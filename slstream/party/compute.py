@@ -8,6 +8,7 @@ computed in one dedicated thread, which sets its count itself, first thing, and 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
@@ -19,9 +20,16 @@ from slstream.errors import LocalProtocolError
 
 T = TypeVar("T")
 
+MOST_DEFERRED = 16
+"""Deferred functions that may wait to be run; each may hold a batch of activations."""
+
 
 class ComputeThread:
-    """Runs functions one after another, in the order in which they were submitted."""
+    """Runs functions one after another, in the order in which they were submitted.
+
+    Once a deferred function has failed nothing runs any more, as all that follows would build on
+    what it left undone; every :meth:`call` raises its exception, until :meth:`forget`.
+    """
 
     def __init__(self, threads: int) -> None:
         """Start the thread.
@@ -36,31 +44,45 @@ class ComputeThread:
             initializer=torch.set_num_threads,
             initargs=(threads,),
         )
-        self._deferred: list[Future[None]] = []
+        self._deferred: deque[Future[None]] = deque()
+        self._failure: Exception | None = None  # the compute thread's own
         self.busy_s = 0.0
         """Seconds spent inside submitted functions; written by the compute thread only."""
 
     async def call(self, function: Callable[[], T]) -> T:
         """Run ``function`` after all that was submitted before, and return its result.
 
-        An exception of an earlier :meth:`defer` is raised instead. Cancelling does not stop a
-        function that already runs.
+        When an earlier :meth:`defer` has failed its exception is raised, and ``function`` is not
+        run. Cancelling does not stop a function that already runs.
         """
-        future = asyncio.wrap_future(self._executor.submit(self._timed, function))
-        try:
-            return await future
-        finally:
-            self._raise_deferred()
+        return await asyncio.wrap_future(self._executor.submit(self._timed, function))
 
-    def defer(self, function: Callable[[], None]) -> None:
-        """Run ``function`` later, in order; its exception is raised by the next :meth:`call`."""
-        self._deferred.append(self._executor.submit(self._timed, function))
+    async def defer(self, function: Callable[[], None]) -> None:
+        """Run ``function`` later, in order; its exception is raised by the next :meth:`call`.
+
+        Returns at once, unless :data:`MOST_DEFERRED` functions wait already.
+        """
+        while len(self._deferred) >= MOST_DEFERRED:
+            await asyncio.shield(asyncio.wrap_future(self._deferred[0]))
+            self._deferred.popleft()
+        self._deferred.append(self._executor.submit(self._keep_failure, function))
+
+    async def forget(self) -> None:
+        """Begin anew, for another session: wait for what was deferred, and drop its exception."""
+
+        def drop() -> None:
+            self._failure = None
+            self.busy_s = 0.0
+
+        await asyncio.wrap_future(self._executor.submit(drop))
 
     def close(self) -> None:
         """Let the function that runs finish, drop the others, end the thread."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _timed(self, function: Callable[[], T]) -> T:
+        if self._failure is not None:
+            raise self._failure
         if torch.get_num_threads() != self._threads:
             raise LocalProtocolError(
                 f"torch computes with {torch.get_num_threads()} threads; expected {self._threads}: "
@@ -72,7 +94,8 @@ class ComputeThread:
         finally:
             self.busy_s += perf_counter() - start
 
-    def _raise_deferred(self) -> None:
-        finished, self._deferred = self._deferred, []
-        for future in finished:
-            future.result()
+    def _keep_failure(self, function: Callable[[], None]) -> None:
+        try:
+            self._timed(function)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next call raises it
+            self._failure = error

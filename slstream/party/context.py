@@ -39,6 +39,12 @@ class PartyContext:
     shared_key: bytes | None
     """Key of the id digests from the key file."""
 
+    async def begin_anew(self) -> None:
+        """Forget what was counted and deferred for a session that never began."""
+        await self.compute.forget()
+        self.ledger.clear()
+        self.times.clear()
+
     def summary(self, session: str, outcome: Outcome, rows: Rows, started_at: float) -> Summary:
         """This party's view of a session that ended cleanly.
 

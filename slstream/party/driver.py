@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
-from slstream.errors import SlstreamError
+from slstream.errors import (
+    LocalProtocolError,
+    RemoteProtocolError,
+    SessionAborted,
+    SlstreamError,
+)
 from slstream.frames.header import FrameKind
 from slstream.frames.link import FrameWriter
 from slstream.frames.topics import link_topic
 from slstream.party.context import PartyContext
-from slstream.party.link import Inbound, Outbound
+from slstream.party.link import Inbound, Outbound, Place, Places
 from slstream.party.telemetry import PartyState
 from slstream.protocol.actions import (
     Action,
@@ -35,7 +41,17 @@ from slstream.protocol.session import Outcome, Session
 LAST_WORD_S = 2.0
 """How long a failing party tries to tell its peers why."""
 
-PerformLocally = Callable[[Action], Awaitable[object]]
+_MOST_REASON = 1000
+"""Characters of a reason that are sent."""
+
+PerformLocally = Callable[[Action, Places], Awaitable[object]]
+Watch = Callable[[], Awaitable[SlstreamError | None]]
+
+_logger = logging.getLogger(__name__)
+
+
+class Abandoned(SessionAborted):
+    """The label party has given this session up for another one; there is nobody left to tell."""
 
 
 class Driver:
@@ -51,7 +67,7 @@ class Driver:
         session: str,
         peers: Sequence[str],
         perform_locally: PerformLocally,
-        watch: Callable[[], Awaitable[None]] | None = None,
+        watch: Watch,
     ) -> None:
         """Prepare to drive.
 
@@ -60,7 +76,8 @@ class Driver:
             session: its id.
             peers: the parties at the other end of this party's links.
             perform_locally: performs all actions but sending and receiving.
-            watch: awaited about once a second while a peer is silent; may raise.
+            watch: awaited about once a second while a peer is silent; says why the session is over
+                when it is, which counts once all that the peer has sent before is used up.
         """
         self._context = context
         self._session = session
@@ -77,6 +94,7 @@ class Driver:
         """Create the topics of this party's links where they are missing."""
         context = self._context
         own, federation = context.party.id, context.topology.federation
+        context.reporter.update(session=self._session)
         for peer in self._peers:
             to_peer = link_topic(federation, own, peer, self._session)
             from_peer = link_topic(federation, peer, own, self._session)
@@ -99,41 +117,54 @@ class Driver:
         :data:`LAST_WORD_S`.
 
         Raises:
+            Abandoned: another session has taken this one's place; the peers were told nothing.
             SlstreamError: as the session and its actions do.
         """
         result: object = None
+        place: Place | None = None
         try:
             while True:
                 try:
-                    action = session.send(result)
+                    with _naming(place):
+                        action = session.send(result)
                 except StopIteration as stop:
                     outcome: Outcome = stop.value
                     return outcome
                 result = await self._perform(action)
+                if isinstance(action, Receive | Hear):
+                    place = self._inbound[action.peer].taken
+        except Abandoned:
+            raise
         except SlstreamError as error:
             await self.last_word(error.reason_for_peers)
             raise
         except asyncio.CancelledError:
             await self.last_word("it was interrupted")
             raise
+        except Exception as error:
+            # Its text may quote data.
+            await self.last_word(f"it failed unexpectedly ({type(error).__name__})")
+            raise
 
     async def last_word(self, reason: str) -> None:
         """Tell all peers that nothing more will come. Never raises, and takes a bounded time."""
-        word: Message = Abort(reason=reason[:1000])
+        reason = printable_reason(reason)
+        word: Message = Abort(reason=reason)
         if not self._joined and self._context.party != self._context.topology.label_party:
-            word = Refuse(reason=reason[:1000])
-        with suppress(SlstreamError, TimeoutError):
-            async with asyncio.timeout(LAST_WORD_S):
-                for peer in self._outbound:
-                    await self._tell(peer, word)
+            word = Refuse(reason=reason)
+        for peer in self._outbound:
+            # wait_for, as a timeout context does not work in a task that is being cancelled.
+            with suppress(SlstreamError, TimeoutError):
+                await asyncio.wait_for(self._tell(peer, word), LAST_WORD_S / len(self._outbound))
+                _logger.info("last word sent", extra={"to": peer, "word": word.type})
 
     async def _perform(self, action: Action) -> object:
         self._report(action)
         match action:
-            case Receive():
-                return action.accept(await self._next(action, action.kind))
-            case Hear():
-                return action.accept(await self._next(action, FrameKind.CONTROL))
+            case Receive() | Hear():
+                arrival = await self._next(action)
+                with _naming(self._inbound[action.peer].taken):
+                    return action.accept(arrival)
             case Send():
                 await self._send(action)
                 return None
@@ -145,33 +176,40 @@ class Driver:
                 # A checkpoint must never be ahead of the log that led to it.
                 with self._context.times.measure("transport_s"):
                     await self._context.transport.flush()
-                return await self._perform_locally(action)
+                return await self._perform_locally(action, self._places())
             case _:
-                result = await self._perform_locally(action)
+                result = await self._perform_locally(action, self._places())
                 self._note(result)
                 return result
 
-    async def _next(self, action: Receive | Hear, kind: FrameKind) -> Arrival:
+    def _places(self) -> Places:
+        return {peer: end.taken for peer, end in self._inbound.items() if end.taken is not None}
+
+    async def _next(self, action: Receive | Hear) -> Arrival:
         return await self._inbound[action.peer].next(
             str(action),
-            self._context.negotiation.schema_id(action.peer, kind),
+            lambda kind: self._context.negotiation.schema_id(action.peer, kind),
             timeout_s=self._context.topology.timeouts.peer_s,
             on_tick=lambda waited_s: self._tick(action, waited_s),
         )
 
     async def _tick(self, action: Receive | Hear, waited_s: float) -> None:
         self._context.reporter.update(waiting_for=str(action), waiting_s=waited_s)
+        # Looked at before the links: what a peer sent before the session was over comes first.
+        over = await self._watch()
+        if isinstance(over, Abandoned):
+            raise over
         for inbound in self._inbound.values():
             await inbound.read_ahead()
-            inbound.raise_if_aborted()
-        if self._watch is not None:
-            await self._watch()
+            inbound.raise_if_over()
+        if over is not None and not self._inbound[action.peer].is_ready:
+            raise over
 
     async def _send(self, action: Send) -> None:
         negotiation = self._context.negotiation
         await self._outbound[action.peer].send(
             action.kind,
-            negotiation.schema_id(action.peer, action.kind) or 0,
+            self._schema_id(action.peer, action.kind),
             action.payload.data,
             codec=negotiation.codec_text(action.peer, action.kind),
             raw_bytes=action.payload.raw_bytes,
@@ -184,17 +222,25 @@ class Driver:
         negotiation, payload = self._context.negotiation, encode_message(message)
         await self._outbound[peer].send(
             FrameKind.CONTROL,
-            negotiation.schema_id(peer, FrameKind.CONTROL) or 0,
+            self._schema_id(peer, FrameKind.CONTROL),
             payload,
             codec=negotiation.codec_text(peer, FrameKind.CONTROL),
             raw_bytes=len(payload),
         )
+
+    def _schema_id(self, peer: str, kind: FrameKind) -> int:
+        schema_id = self._context.negotiation.schema_id(peer, kind)
+        if schema_id is None:
+            raise LocalProtocolError(f"no schema was negotiated for {kind.label} to {peer}")
+        return schema_id
 
     def _note(self, result: object) -> None:
         if isinstance(result, Matched):
             result = result.rows
         if isinstance(result, Rows):
             self.rows = result
+            counts = {"train": result.train_rows, "validation": result.validation_rows}
+            _logger.info("rows matched", extra={"matched": sum(counts.values()), **counts})
             self._context.reporter.update(
                 lasting=True,
                 steps=result.steps,
@@ -206,7 +252,7 @@ class Driver:
         update = self._context.reporter.update
         match action:
             case Prepare() | Match():
-                update(session=self._session, state=PartyState.OPENING, waiting_for=None)
+                update(state=PartyState.OPENING, waiting_for=None)
             case Forward(kind=FrameKind.ACTIVATION) | Fuse():
                 update(
                     state=PartyState.TRAINING,
@@ -219,6 +265,25 @@ class Driver:
             case Forward() | Predict():
                 update(state=PartyState.EVALUATING, waiting_for=None, waiting_s=0.0)
             case EpochEnd():
+                # Prefixed: the label party chose the names, and log records have some of their own.
+                metrics = {f"validation_{name}": v for name, v in action.metrics.items()}
+                _logger.info("epoch done", extra={"epoch": action.epoch, **metrics})
                 update(lasting=True, metrics=dict(action.metrics), waiting_for=None)
             case _:
                 pass
+
+
+def printable_reason(reason: str) -> str:
+    """A reason as messages may carry it: not too long, and nothing that UTF-8 cannot hold."""
+    return reason[:_MOST_REASON].encode(errors="replace").decode()
+
+
+@contextmanager
+def _naming(place: Place | None) -> Iterator[None]:
+    """Say of a peer's fault where in the log it lies."""
+    try:
+        yield
+    except RemoteProtocolError as error:
+        if place is None:
+            raise
+        raise RemoteProtocolError(f"{error} ({place})") from error

@@ -10,6 +10,7 @@ from slstream.party.alignment import parse_bitmap
 from slstream.party.base_part import BasePart, as_array, make_optimizer
 from slstream.party.checkpoints import Checkpoints
 from slstream.party.compute import ComputeThread
+from slstream.party.link import Places
 from slstream.party.models import BuiltBase, build_base
 from slstream.party.negotiation import Negotiation
 from slstream.party.party_data import PartyData
@@ -74,8 +75,12 @@ class FeatureActions:
         self._part: BasePart | None = None
         self._coders: dict[FrameKind, TensorCoder] = {}
 
-    async def perform(self, action: Action) -> object:
+    async def perform(self, action: Action, places: Places) -> object:
         """Perform one action and return its result.
+
+        Args:
+            action: what to do.
+            places: where what it uses lies in the log, for messages.
 
         Raises:
             SlstreamError: as the action's own documentation says.
@@ -84,14 +89,14 @@ class FeatureActions:
             case Prepare():
                 return await self._prepare()
             case Align():
-                return await self._compute.call(lambda: self._align(action))
+                return await self._compute.call(lambda: self._align(action, places))
             case Adopt():
                 await self._adopt(action)
             case Forward():
                 return await self._compute.call(lambda: self._forward(action))
             case Backward():
                 # Its outcome shows in the next activation, which the same thread computes after it.
-                self._compute.defer(lambda: self._backward(action))
+                await self._compute.defer(lambda: self._backward(action, places))
             case EpochEnd():
                 part = self._aligned()
                 await self._compute.call(
@@ -125,9 +130,10 @@ class FeatureActions:
         model = build_base(self._party, self._topology, in_features=len(table.columns))
         return data, model
 
-    def _align(self, action: Align) -> Rows:
+    def _align(self, action: Align, places: Places) -> Rows:
         data, model = self._loaded()
-        matched = parse_bitmap(action.matched, rows=data.rows, party=self._label_party)
+        sender = f"{self._label_party} ({places.get(self._label_party)})"
+        matched = parse_bitmap(action.matched, rows=data.rows, party=sender)
         rows, prepared = data.align(matched)
         optimizer = self._topology.optimizer
         self._part = BasePart(
@@ -158,11 +164,17 @@ class FeatureActions:
             activation = part.start(rows, action.epoch, action.step)
         return coder.encode(activation, action.epoch, action.step)
 
-    def _backward(self, action: Backward) -> None:
+    def _backward(self, action: Backward, places: Places) -> None:
         part, (data, _) = self._aligned(), self._loaded()
         rows = data.train_batch(action.epoch, action.step)
         coder = self._negotiation.adopted(self._label_party, FrameKind.GRADIENT)
-        gradient = coder.decode(action.gradient, len(rows), action.epoch, action.step)
+        gradient = coder.decode(
+            action.gradient,
+            len(rows),
+            action.epoch,
+            action.step,
+            places.get(self._label_party),
+        )
         part.finish(action.epoch, action.step, gradient)
 
     def _save(self) -> str:

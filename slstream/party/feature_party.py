@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from time import perf_counter
 
-from slstream.errors import RemoteProtocolError, SessionAborted, SessionRefused
+from slstream.errors import SessionAborted, SessionRefused, SlstreamError
 from slstream.frames.topics import link_topic
 from slstream.party.context import PartyContext
-from slstream.party.driver import Driver
+from slstream.party.driver import Abandoned, Driver
 from slstream.party.feature_actions import FeatureActions
 from slstream.party.party_data import rows_of
 from slstream.party.plan import plan_of
 from slstream.party.summary import Summary
 from slstream.protocol.feature import feature_session
-from slstream.protocol.messages import Announce
+from slstream.protocol.messages import PROTOCOL_VERSION, Announce
 
 _SHOWN = 5
 
-
-class _Abandoned(Exception):
-    """The session that was joined will never begin; another one follows."""
+_logger = logging.getLogger(__name__)
 
 
 async def follow(context: PartyContext) -> Summary:
     """Follow the newest session that the label party leads, from joining to its end.
+
+    A session that its label party gives up for another one, as one does that starts anew after a
+    crash, is left without a word.
 
     Raises:
         SessionRefused: this party's topology is not the announced one; names what differs.
@@ -37,8 +39,9 @@ async def follow(context: PartyContext) -> Summary:
         )
         try:
             return await _follow(context, announce)
-        except _Abandoned:
-            continue
+        except Abandoned as error:
+            _logger.info("session left", extra={"session": announce.session, "why": str(error)})
+            await context.begin_anew()
 
 
 async def _follow(context: PartyContext, announce: Announce) -> Summary:
@@ -48,45 +51,53 @@ async def _follow(context: PartyContext, announce: Announce) -> Summary:
         context.topology,
         compute=context.compute,
         negotiation=context.negotiation,
-        id_key=_id_key(context, announce),
+        id_key=context.shared_key or bytes.fromhex(announce.id_key),
         environment=context.environment,
         directory=context.directory,
     )
 
-    async def watch() -> None:
+    async def watch() -> SlstreamError | None:
         await context.lobby.refresh()
         closed = context.lobby.closed(announce.session)
         if closed is None:
-            return
-        if closed.outcome == "abandoned":
-            raise _Abandoned
-        raise SessionAborted(
-            f"{label_party} closed session {announce.session} as {closed.outcome}: {closed.reason}"
-        )
+            return None
+        text = f"{label_party} closed session {announce.session} as {closed.outcome}"
+        kind = Abandoned if closed.outcome == "abandoned" else SessionAborted
+        return kind(f"{text}: {closed.reason}" if closed.reason else text)
 
     driver = Driver(context, announce.session, [label_party], actions.perform, watch)
     await driver.open_links()
     started_at = perf_counter()
-    differences = context.topology.differences(announce.agreed)
-    if differences:
-        shown = "; ".join(f"{d.path} is {d.mine} here, {d.theirs} there" for d in differences[:5])
-        more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
-        reason = f"its topology differs from {label_party}'s: {shown}{more}"
+    if reason := _objection(context, announce):
         await driver.last_word(reason)
         raise SessionRefused(f"{context.party.id} refused session {announce.session}: {reason}")
+    _logger.info("session joined", extra={"session": announce.session, "label_party": label_party})
     outcome = await driver.drive(feature_session(label_party, plan_of(context.topology)))
     return context.summary(announce.session, outcome, rows_of(driver.rows), started_at)
 
 
-def _id_key(context: PartyContext, announce: Announce) -> bytes:
-    if context.shared_key is not None:
-        return context.shared_key
-    if not announce.id_key:
-        raise RemoteProtocolError(
-            f"{announce.label_party} uses a key file for the ids; this party's topology names none "
-            "(alignment.key_file)"
+def _objection(context: PartyContext, announce: Announce) -> str | None:
+    """Why this party cannot take part in a session, as its peers are told."""
+    theirs, mine = announce.label_party, context.party.id
+    if announce.protocol != PROTOCOL_VERSION:
+        return (
+            f"it speaks version {PROTOCOL_VERSION} of the protocol, {theirs} version "
+            f"{announce.protocol}; use the same release of slstream"
         )
-    return bytes.fromhex(announce.id_key)
+    differences = context.topology.differences(announce.agreed)
+    if differences:
+        shown = "; ".join(
+            f"{d.path} is {d.mine} here, {d.theirs} there" for d in differences[:_SHOWN]
+        )
+        more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+        return f"its topology differs from {theirs}'s: {shown}{more}"
+    if (context.shared_key is None) != bool(announce.id_key):
+        uses, lacks = (theirs, mine) if context.shared_key is None else (mine, theirs)
+        return (
+            f"{uses} uses a key file for the ids and {lacks} none (alignment.key_file); all "
+            "parties need the same one"
+        )
+    return None
 
 
 async def _is_new(context: PartyContext, announce: Announce) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from slstream.errors import DataError, LocalProtocolError
+from slstream.errors import DataError, LocalProtocolError, SessionAborted, SessionRefused
 from slstream.frames.header import FrameKind
 from slstream.party.alignment import (
     DigestArray,
@@ -23,6 +24,7 @@ from slstream.party.batches import RowArray
 from slstream.party.checkpoints import Checkpoints
 from slstream.party.compute import ComputeThread
 from slstream.party.fuse_part import Combine, FusePart
+from slstream.party.link import Places
 from slstream.party.losses import build_loss
 from slstream.party.metrics import validation_metrics
 from slstream.party.models import build_base, build_fuse
@@ -92,23 +94,27 @@ class LabelActions:
         """
         self._table = await self._compute.call(self._load)
 
-    async def perform(self, action: Action) -> object:
+    async def perform(self, action: Action, places: Places) -> object:
         """Perform one action and return its result.
+
+        Args:
+            action: what to do.
+            places: where what it uses lies in the log, for messages.
 
         Raises:
             SlstreamError: as the action's own documentation says.
         """
         match action:
             case Match():
-                return await self._match(action)
+                return await self._match(action, places)
             case Fuse():
-                gradients, loss = await self._compute.call(lambda: self._fuse(action))
+                gradients, loss = await self._compute.call(lambda: self._fuse(action, places))
                 self._on_loss(action.epoch, action.step, loss)
                 return gradients
             case Predict():
-                self._compute.defer(lambda: self._predict(action))
+                await self._compute.defer(lambda: self._predict(action, places))
             case Score():
-                return await self._compute.call(self._score)
+                return await self._compute.call(lambda: self._score(action))
             case EpochEnd():
                 modules = self._modules()
                 await self._compute.call(lambda: self._checkpoints.write(action.epoch, modules))
@@ -123,11 +129,16 @@ class LabelActions:
         self._data = PartyData(self._party, self._topology, table, self._id_key)
         return table
 
-    async def _match(self, action: Match) -> Matched:
+    async def _match(self, action: Match, places: Places) -> Matched:
         cuts = {peer: tuple(join.cut) for peer, join in action.joins.items()}
         for peer, join in action.joins.items():
+            if join.digest != self._topology.digest():
+                raise SessionRefused(
+                    f"{peer} joined with the topology digest {join.digest}; expected "
+                    f"{self._topology.digest()}: the agreed part of all topologies must be the same"
+                )
             await self._negotiation.adopt(peer, join.schemas, cuts[peer])
-        rows, bitmaps = await self._compute.call(lambda: self._intersect(action, cuts))
+        rows, bitmaps = await self._compute.call(lambda: self._intersect(action, cuts, places))
         for peer, cut in cuts.items():
             await self._negotiation.offer(FrameKind.GRADIENT, peer, cut)
         party_rows = {peer: join.rows for peer, join in action.joins.items()}
@@ -139,11 +150,13 @@ class LabelActions:
         )
 
     def _intersect(
-        self, action: Match, cuts: Mapping[str, tuple[int, ...]]
+        self, action: Match, cuts: Mapping[str, tuple[int, ...]], places: Places
     ) -> tuple[Rows, dict[str, bytes]]:
         data = self._loaded()
         theirs: dict[str, DigestArray] = {
-            peer: parse_digests(blob, rows=action.joins[peer].rows, party=peer)
+            peer: parse_digests(
+                blob, rows=action.joins[peer].rows, party=f"{peer} ({places.get(peer)})"
+            )
             for peer, blob in action.ids.items()
         }
         matched = intersect([data.digests.digests, *theirs.values()])
@@ -188,11 +201,11 @@ class LabelActions:
             spec.name, spec.arguments(), module, self._topology.where("optimizer")
         )
 
-    def _fuse(self, action: Fuse) -> tuple[dict[str, Payload], float]:
+    def _fuse(self, action: Fuse, places: Places) -> tuple[dict[str, Payload], float]:
         rows = self._loaded().train_batch(action.epoch, action.step)
         activations = {
             peer: self._negotiation.adopted(peer, FrameKind.ACTIVATION).decode(
-                payload, len(rows), action.epoch, action.step
+                payload, len(rows), action.epoch, action.step, places.get(peer)
             )
             for peer, payload in action.activations.items()
         }
@@ -204,21 +217,31 @@ class LabelActions:
             for peer, gradient in gradients.items()
         }, loss
 
-    def _predict(self, action: Predict) -> None:
+    def _predict(self, action: Predict, places: Places) -> None:
         rows: RowArray = self._loaded().evaluation_batch(action.step)
         activations = {
             peer: torch.from_numpy(
                 self._negotiation.adopted(peer, FrameKind.EVALUATION).decode(
-                    payload, len(rows), action.epoch, action.step
+                    payload, len(rows), action.epoch, action.step, places.get(peer)
                 )
             )
             for peer, payload in action.activations.items()
         }
         self._matched().predict(activations, rows)
 
-    def _score(self) -> dict[str, float]:
+    def _score(self, action: Score) -> dict[str, float]:
         outputs = self._matched().outputs()
-        return {} if outputs is None else validation_metrics(self._topology.loss, *outputs)
+        if outputs is None:
+            return {}
+        metrics = validation_metrics(self._topology.loss, *outputs)
+        wrong = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+        if wrong:
+            name, value = next(iter(wrong.items()))
+            raise SessionAborted(
+                f"the validation {name} is {value} after epoch {action.epoch}: training diverged; "
+                "a lower learning rate may help"
+            )
+        return metrics
 
     def _save(self) -> str:
         return save_weights(

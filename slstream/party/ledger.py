@@ -27,6 +27,11 @@ class Ledger:
         self.wire_bytes = 0
         """Total, with all headers."""
 
+    def clear(self) -> None:
+        """Begin anew, for another session."""
+        self._counts.clear()
+        self.raw_bytes = self.wire_bytes = 0
+
     def count(
         self, receiver: str, kind: FrameKind, codec: str, *, raw_bytes: int, wire_bytes: int
     ) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from slstream.errors import PeerTimeout, RemoteProtocolError
-from slstream.frames.topics import lobby_topic
+from slstream.frames.topics import check_name, lobby_topic
 from slstream.protocol.messages import Announce, Close, decode_message, encode_message
 from slstream.transport.contract import Record, Transport
 
 _TICK_S = 1.0
+_SAY_AGAIN_S = 30.0
+
+_logger = logging.getLogger(__name__)
 
 
 class Lobby:
@@ -23,6 +27,7 @@ class Lobby:
     def __init__(self, transport: Transport, federation: str, label_party: str) -> None:
         """Start at the beginning; call :meth:`open` first."""
         self._transport = transport
+        self._federation = federation
         self._label_party = label_party
         self._topic = lobby_topic(federation)
         self._offset = 0
@@ -46,12 +51,20 @@ class Lobby:
             message = decode_message(value)
         except RemoteProtocolError:
             return
-        if isinstance(message, Announce) and message.label_party == self._label_party:
-            if message.session not in self._closed:
+        if isinstance(message, Announce):
+            if self._is_ours(message) and message.session not in self._closed:
                 self._open[message.session] = message
         elif isinstance(message, Close):
             self._open.pop(message.session, None)
             self._closed[message.session] = message
+
+    def _is_ours(self, announce: Announce) -> bool:
+        try:
+            check_name(announce.session, "session")  # it becomes part of topic names
+        except ValueError:
+            return False
+        ours = (self._federation, self._label_party)
+        return (announce.federation, announce.label_party) == ours
 
     @property
     def unfinished(self) -> tuple[Announce, ...]:
@@ -87,21 +100,32 @@ class Lobby:
         Raises:
             PeerTimeout: none was announced in time.
         """
-        start = monotonic()
+        start = ticked = monotonic()
+        say_at_s = 0.0
         while True:
             await self.refresh()
             for announce in reversed(self.unfinished):
                 if await accept(announce):
                     return announce
-            if not await self._transport.wait(self._topic, self._offset, timeout_s=_TICK_S):
-                waited_s = monotonic() - start
-                if waited_s >= timeout_s:
-                    raise PeerTimeout(
-                        f"{self._label_party} announced no session for {waited_s:.0f} s "
-                        f"(topic {self._topic}, offset {self._offset}); is it running, "
-                        "on the same log?"
-                    )
-                await on_tick(waited_s)
+            came = await self._transport.wait(
+                self._topic, self._offset, timeout_s=min(_TICK_S, timeout_s)
+            )
+            now = monotonic()
+            if came and now - ticked < _TICK_S:
+                continue
+            ticked, waited_s = now, now - start
+            if waited_s >= timeout_s:
+                raise PeerTimeout(
+                    f"{self._label_party} announced no session for {waited_s:.0f} s "
+                    f"(topic {self._topic}, offset {self._offset}); is it running, "
+                    "on the same log?"
+                )
+            if waited_s >= say_at_s:
+                say_at_s = waited_s + _SAY_AGAIN_S
+                place = {"topic": self._topic, "offset": self._offset}
+                what = f"{self._label_party} to announce a session"
+                _logger.info("waiting", extra={"for": what, "waited_s": round(waited_s), **place})
+            await on_tick(waited_s)
 
     async def _append(self, value: bytes, session: str) -> None:
         record = Record(key=session.encode(), headers=(("kind", b"lobby"),), value=value)

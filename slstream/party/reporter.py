@@ -15,6 +15,7 @@ from slstream.party.telemetry import PartyState, Progress
 from slstream.transport.contract import Record, Transport
 
 INTERVAL_S = 0.1
+_SEND_TIMEOUT_S = 5.0
 _MOST_QUEUED = 4096
 
 Listener = Callable[[Progress], None]
@@ -45,6 +46,7 @@ class Reporter:
         self._queue: deque[Progress] = deque(maxlen=_MOST_QUEUED)
         self._wake = asyncio.Event()
         self._closing = False
+        self._last_is_lasting = False
         self.latest = Progress(party=party, session="", state=PartyState.OPENING)
 
     def update(self, *, lasting: bool = False, **changes: object) -> None:
@@ -66,8 +68,6 @@ class Reporter:
         self._queue.append(self.latest)
         self._wake.set()
 
-    _last_is_lasting = False
-
     async def run(self) -> None:
         """Send until :meth:`close`; a failing log ends reporting, never the party."""
         try:
@@ -79,7 +79,7 @@ class Reporter:
                 await self._send()
                 if not self._closing:
                     await asyncio.sleep(max(0.0, INTERVAL_S - (monotonic() - sent_at)))
-        except TransportError:
+        except (TransportError, TimeoutError):
             # What broke the log reaches the user through the session itself.
             self._queue.clear()
 
@@ -94,7 +94,8 @@ class Reporter:
         for event in events:
             self._listener(event)
         if events:
-            await self._transport.append(
-                self._topic,
-                [Record(key=e.party.encode(), value=e.to_json()) for e in events],
-            )
+            async with asyncio.timeout(_SEND_TIMEOUT_S):
+                await self._transport.append(
+                    self._topic,
+                    [Record(key=e.party.encode(), value=e.to_json()) for e in events],
+                )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from slstream.errors import Interrupted, SlstreamError
+from slstream.errors import Interrupted, SlstreamError, StorageError
 from slstream.party.address import log_url
 from slstream.party.compute import ComputeThread
 from slstream.party.context import PartyContext
@@ -31,6 +32,8 @@ from slstream.transport.contract import Durability, Transport
 
 Listener = Callable[[Progress], None]
 
+_logger = logging.getLogger(__name__)
+
 
 def run_party(
     name: str, topology: Topology, *, directory: Path, on_progress: Listener | None = None
@@ -49,7 +52,7 @@ def run_party(
         This party's view of the run, also written to ``directory/name/summary.json``.
 
     Raises:
-        Interrupted: by a signal; the peers were told.
+        Interrupted: by a signal; the peers of its session were told.
         SlstreamError: any other failure; the peers were told where that was possible.
     """
     runtime = PartyRuntime(name, topology, directory, on_progress or (lambda progress: None))
@@ -76,46 +79,79 @@ class PartyRuntime:
 
     async def run(self) -> Summary:
         """Run the session; see :func:`run_party`."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot create {self._directory}: {error}") from error
         durability = Durability(self._topology.durability)
         compute = ComputeThread(self._topology.threads)
+        # The order of the end: the session tells its peers, the reporter sends what it holds, the
+        # transport finishes its appends, and the compute thread what it is at.
         try:
             with self._signals():
                 async with await open_transport(self._url, durability=durability) as transport:
+                    _logger.info("log opened", extra={"url": self._url, "durability": durability})
                     return await self._run(transport, compute)
         except asyncio.CancelledError:
             if self._signal is None:
                 raise
-            raise Interrupted(
-                f"{self.party.id} was interrupted by {self._signal.name}; its peers were told"
-            ) from None
+            raise self._interrupted(self._signal) from None
         finally:
             compute.close()
+
+    def _interrupted(self, number: signal.Signals) -> Interrupted:
+        return Interrupted(f"{self.party.id} was interrupted by {number.name}")
 
     async def _run(self, transport: Transport, compute: ComputeThread) -> Summary:
         reporter = Reporter(
             transport, self._topology.federation, self.party.id, self._ledger, self._listener
         )
         reporter.update(epochs=self._topology.training.epochs)
-        result: Summary | SlstreamError
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(reporter.run())
-            try:
-                result = await self._take_part(transport, compute, reporter)
-                reporter.update(lasting=True, state=PartyState.FINISHED, waiting_for=None)
-            except SlstreamError as error:
-                result = error
-                reporter.update(
-                    lasting=True,
-                    state=PartyState.FAILED,
-                    waiting_for=None,
-                    message=error.reason_for_peers,
-                )
-            finally:
-                reporter.close()
-        if isinstance(result, SlstreamError):
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(reporter.run())
+                try:
+                    result = await self._reported(transport, compute, reporter)
+                finally:
+                    reporter.close()
+        except ExceptionGroup as group:  # of one: what a listener raised
+            raise group.exceptions[0] from None
+        if isinstance(result, Exception):
             raise result
-        result.write(self._directory / "summary.json")
+        try:
+            result.write(self._directory / "summary.json")
+        except OSError as error:
+            raise StorageError(f"cannot write {self._directory}/summary.json: {error}") from error
+        return result
+
+    async def _reported(
+        self, transport: Transport, compute: ComputeThread, reporter: Reporter
+    ) -> Summary | Exception:
+        """Take part, and report how it ended; the reporter is still running to send it.
+
+        Whatever ends the session is returned, not raised: a task group would wrap it.
+        """
+        try:
+            summary = await self._take_part(transport, compute, reporter)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._signal is None or task is None:
+                raise
+            task.uncancel()
+            state = PartyState.INTERRUPTED
+            result: Exception = self._interrupted(self._signal)
+        except Exception as error:  # noqa: BLE001 - raised again by the caller
+            state, result = PartyState.FAILED, error
+        else:
+            _logger.info("session over", extra={"outcome": summary.outcome})
+            reporter.update(lasting=True, state=PartyState.FINISHED, waiting_for=None)
+            return summary
+        # What others read may not quote this party's data; its own process says all.
+        told = (
+            result.reason_for_peers if isinstance(result, SlstreamError) else type(result).__name__
+        )
+        _logger.info("session over", extra={"outcome": state, "why": str(result)})
+        reporter.update(lasting=True, state=state, waiting_for=None, message=told)
         return result
 
     async def _take_part(

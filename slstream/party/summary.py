@@ -36,7 +36,8 @@ class TimeSpent:
     waiting_s: float
     """Waiting for peers (their compute included)."""
     total_s: float
-    """From the session's opening to its end; the other four add up to at most this."""
+    """From the session's opening to its end. Validation batches are computed while the party waits
+    for the next ones, so the other four may add up to a little more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

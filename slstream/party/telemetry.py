@@ -63,11 +63,38 @@ class Progress:
         Raises:
             ValueError: not such an object.
         """
-        document = json.loads(data)
+        try:
+            document = json.loads(data)
+        except RecursionError as error:
+            raise ValueError("not a progress event: nested too deeply") from error
         if not isinstance(document, dict):
             raise ValueError(f"expected a JSON object, found {type(document).__name__}")  # noqa: TRY004 - one error type for bad bytes
         known = {k: v for k, v in document.items() if k in cls.__slots__}
+        for key, value in known.items():
+            if not _fits(key, value):
+                raise ValueError(f"not a progress event: {key} is a {type(value).__name__}")
         try:
             return cls(**{**known, "state": PartyState(known["state"])})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a progress event: {error}") from error
+
+
+_TEXT = ("party", "session", "state")
+_COUNTS = ("epoch", "epochs", "step", "steps", "raw_bytes", "wire_bytes")
+
+
+def _fits(key: str, value: object) -> bool:
+    """Whether a foreign value has the type of a field, so that displays need not doubt it."""
+    if key in _TEXT:
+        return isinstance(value, str)
+    if key in _COUNTS:
+        return type(value) is int and 0 <= value < 2**63
+    if key == "metrics":
+        return isinstance(value, dict) and all(map(_is_number, value.values()))
+    if key in ("waiting_for", "message"):
+        return value is None or isinstance(value, str)
+    return _is_number(value) or (key == "loss" and value is None)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or (type(value) is int and abs(value) < 2**63)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 
 from slstream.frames.topics import telemetry_topic
 from slstream.party.telemetry import Progress
@@ -22,6 +21,7 @@ class TelemetryReader:
     ) -> None:
         """Bind to a party; call :meth:`open` first."""
         self._transport = transport
+        self._party = party
         self._topic = telemetry_topic(federation, party)
         self._listener = listener
         self._offset = 0
@@ -42,5 +42,9 @@ class TelemetryReader:
         while records := await self._transport.read(self._topic, self._offset):
             for record in records:
                 self._offset = record.offset + 1
-                with suppress(ValueError):
-                    self._listener(Progress.from_json(record.value))
+                try:
+                    event = Progress.from_json(record.value)
+                except ValueError:
+                    continue
+                if event.party == self._party:
+                    self._listener(event)

@@ -62,8 +62,17 @@ class TensorCoder:
                 ) from error
         return Payload(data=data, raw_bytes=4 * tensor.size)
 
-    def decode(self, payload: bytes, rows: int, epoch: int, step: int) -> npt.NDArray[np.float32]:
+    def decode(
+        self, payload: bytes, rows: int, epoch: int, step: int, place: object
+    ) -> npt.NDArray[np.float32]:
         """Decode a peer's tensor, float32 [rows, *cut].
+
+        Args:
+            payload: foreign bytes.
+            rows: that it must have.
+            epoch: from 1.
+            step: from 1.
+            place: where it lies in the log, for messages.
 
         Raises:
             RemoteProtocolError: not such a tensor, or its values are not finite.
@@ -73,15 +82,16 @@ class TensorCoder:
                 spec = TensorSpec(shape=(rows, *self._cut))
                 tensor = self.chain.decode(payload, spec, self._context(epoch, step))
             except DecodeError as error:
-                raise self._refusal(epoch, step, str(error)) from error
+                raise self._refusal(epoch, step, place, str(error)) from error
             if not np.isfinite(tensor).all():
-                raise self._refusal(epoch, step, "it holds NaN or infinite values")
+                raise self._refusal(epoch, step, place, "it holds NaN or infinite values")
         return tensor
 
     def _context(self, epoch: int, step: int) -> CodecContext:
         return CodecContext(seed=self._seed, counter=epoch << 40 | step << 8)
 
-    def _refusal(self, epoch: int, step: int, why: str) -> RemoteProtocolError:
+    def _refusal(self, epoch: int, step: int, place: object, why: str) -> RemoteProtocolError:
         return RemoteProtocolError(
-            f"{self._sender}'s {self.kind.label} of epoch {epoch}, step {step} was refused: {why}"
+            f"{self._sender}'s {self.kind.label} of epoch {epoch}, step {step} ({place}) "
+            f"was refused: {why}"
         )

@@ -19,6 +19,10 @@ class Times:
     transport_s: float = 0.0
     waiting_s: float = 0.0
 
+    def clear(self) -> None:
+        """Begin anew, for another session."""
+        self.compute_s = self.codec_s = self.transport_s = self.waiting_s = 0.0
+
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
         """Add the time of the block to one of the fields."""
