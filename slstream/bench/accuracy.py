@@ -90,12 +90,13 @@ def _delta_results(
 
 
 def _pair(topology: Topology) -> tuple[Summary, Baseline]:
-    with tempfile.TemporaryDirectory(prefix="slstream-bench-") as directory:
-        summary = run_session(topology, directory=Path(directory))
+    # First in this process: a table that is not at hand is told here, before any other starts.
     with ThreadPoolExecutor(
         max_workers=1, initializer=torch.set_num_threads, initargs=(topology.threads,)
     ) as executor:
         baseline = executor.submit(train_centralised, topology).result()
+    with tempfile.TemporaryDirectory(prefix="slstream-bench-") as directory:
+        summary = run_session(topology, directory=Path(directory))
     return summary, baseline
 
 
