@@ -96,6 +96,7 @@ class SegmentReader:
         self._directory = directory
         self._keep = keep
         self._fds: OrderedDict[int, int] = OrderedDict()
+        self._buffer = bytearray()
 
     def read(self, segment: int, position: int, length: int) -> bytes:
         """The bytes of a range; fewer when the file is shorter.
@@ -121,11 +122,13 @@ class SegmentReader:
         Raises:
             OSError: it does not, or the file system cannot tell.
         """
-        data = bytearray(length)
-        count = os.preadv(self._open(segment), [data], position, os.RWF_NOWAIT)
-        if count < length:
-            raise BlockingIOError(f"{count} of {length} bytes are in the page cache")
-        return bytes(data)
+        if len(self._buffer) < length:
+            self._buffer = bytearray(length)
+        with memoryview(self._buffer)[:length] as data:
+            count = os.preadv(self._open(segment), [data], position, os.RWF_NOWAIT)
+            if count < length:
+                raise BlockingIOError(f"{count} of {length} bytes are in the page cache")
+            return bytes(data)
 
     def _open(self, segment: int) -> int:
         fd = self._fds.get(segment)

@@ -19,8 +19,13 @@ FALLBACK_POLL_S = 0.25
 class _Waiter:
     partition: int
     offset: int
-    future: asyncio.Future[None]
     name: str
+    future: asyncio.Future[bool]
+
+    def give_up(self) -> None:
+        """The deadline has passed."""
+        if not self.future.done():
+            self.future.set_result(False)
 
 
 class Waiters:
@@ -58,17 +63,17 @@ class Waiters:
             partition=partition, offset=offset, future=self._loop.create_future(), name=name
         )
         self._waiters.add(waiter)
+        # Only now, so that no append falls between a look and the registration.
+        self.look()
+        deadline = (
+            self._loop.call_later(timeout_s, waiter.give_up) if timeout_s is not None else None
+        )
         try:
-            # Only now, so that no append falls between a look and the registration.
-            self.look()
-            await asyncio.wait([waiter.future], timeout=timeout_s)
-            if waiter.future.done():
-                waiter.future.result()
-                return True
-            return False
+            return await waiter.future
         finally:
             self._waiters.discard(waiter)
-            waiter.future.cancel()
+            if deadline is not None:
+                deadline.cancel()
 
     def look(self) -> None:
         """Compare all waits with the index."""
@@ -90,7 +95,7 @@ class Waiters:
                     )
                 )
             elif end > waiter.offset:
-                waiter.future.set_result(None)
+                waiter.future.set_result(True)
 
     def fail(self, error: Callable[[], TransportError]) -> None:
         """End all waits with an error."""
