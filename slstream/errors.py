@@ -6,6 +6,7 @@
     |   |-- DataError           too few matches, a key file that cannot be read
     |   |   `-- TableError      a party's table: missing column, duplicate ids, NaN; stays local
     |   `-- ModelError          a model that cannot be built or does not fit the cut
+    |       `-- ModelFailed     a model's own code raised on data; stays local
     |-- CodecError
     |   |-- UnknownCodec        no codec is registered under this id
     |   |-- CodecConfigError    parameters or a chain that no codec accepts
@@ -83,6 +84,15 @@ class TableError(DataError):
 
 class ModelError(ConfigError):
     """A model cannot be built, or does not fit the cut."""
+
+
+class ModelFailed(ModelError):
+    """A model's own code raised while it was trained or applied. The message may quote data."""
+
+    @property
+    def reason_for_peers(self) -> str:
+        """No more than that it was so."""
+        return "its model failed; the party itself was told how"
 
 
 class CodecError(SlstreamError):

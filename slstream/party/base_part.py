@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from slstream.errors import LocalProtocolError, ModelError
+from slstream.errors import LocalProtocolError, ModelError, ModelFailed, SlstreamError
 from slstream.seeds import derive_seed
 
 
@@ -48,7 +50,8 @@ class BasePart:
         torch.default_generator.manual_seed(
             derive_seed(self._seed, "forward", self.party, epoch, step)
         )
-        activation: torch.Tensor = self.module(self._features[torch.from_numpy(rows)])
+        with model_code(self.party, "base model"):
+            activation: torch.Tensor = self.module(self._features[torch.from_numpy(rows)])
         return activation
 
     def start(self, rows: npt.NDArray[np.int64], epoch: int, step: int) -> npt.NDArray[np.float32]:
@@ -71,16 +74,34 @@ class BasePart:
         if self.optimizer is None:
             return
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(activation, torch.from_numpy(gradient))
-        self.optimizer.step()
+        with model_code(self.party, "base model"):
+            torch.autograd.backward(activation, torch.from_numpy(gradient))
+            self.optimizer.step()
 
     def evaluate(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
         """Activation of a validation batch in evaluation mode, float32 [batch, ...], no graph."""
         self.module.eval()
         torch.default_generator.manual_seed(derive_seed(self._seed, "evaluate", self.party))
-        with torch.no_grad():
+        with torch.no_grad(), model_code(self.party, "base model"):
             activation: torch.Tensor = self.module(self._features[torch.from_numpy(rows)])
         return activation
+
+
+@contextmanager
+def model_code(party: str, what: str) -> Iterator[None]:
+    """Say whose code failed when a model, which may be the user's, raises.
+
+    Raises:
+        ModelFailed: from whatever the block raised, unless slstream raised it on purpose.
+    """
+    try:
+        yield
+    except SlstreamError:
+        raise
+    except Exception as error:
+        raise ModelFailed(
+            f"the {what} of {party} failed: {type(error).__name__}: {error}"
+        ) from error
 
 
 def as_array(tensor: torch.Tensor) -> npt.NDArray[np.float32]:

@@ -7,6 +7,7 @@ with them, the difference in the metrics is what compression costs.
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -155,29 +156,34 @@ class Centralised:
         return hashes
 
 
-def train_centralised(
-    topology: Topology, *, directory: Path | None = None, stop: Event | None = None
-) -> Baseline:
-    """Train the model of a federation in this thread.
-
-    Call it in a thread whose torch thread count is the topology's, for equal bits.
+def train_centralised(topology: Topology, *, directory: Path | None = None) -> Baseline:
+    """Train the model of a federation, in a thread with the topology's number of compute threads.
 
     Args:
         topology: the federation; all its data must be readable here.
         directory: where to write the weights; by default nowhere.
-        stop: ends the training before its next step once it is set.
 
     Raises:
-        Interrupted: by ``stop``.
         ConfigError: data that is not at hand here, or models that do not fit.
         SessionAborted: training diverged.
     """
+    with ThreadPoolExecutor(
+        max_workers=1, initializer=torch.set_num_threads, initargs=(topology.threads,)
+    ) as executor:
+        stop = Event()
+        try:
+            return executor.submit(_train, topology, directory, stop).result()
+        finally:
+            stop.set()  # for KeyboardInterrupt: leaving the block waits for the thread
+
+
+def _train(topology: Topology, directory: Path | None, stop: Event) -> Baseline:
     model, plan = Centralised(topology), plan_of(topology)
     history: list[dict[str, float]] = []
     started_at = perf_counter()
     for epoch in range(1, plan.epochs + 1):
         for step in range(1, model.rows.steps + 1):
-            if stop is not None and stop.is_set():
+            if stop.is_set():
                 raise Interrupted("training in one process was interrupted")
             model.step(epoch, step)
         history.append(model.evaluate())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slstream.errors import LocalProtocolError
+from slstream.errors import DataError, LocalProtocolError
 from slstream.frames.header import FrameKind
-from slstream.party.alignment import parse_bitmap
+from slstream.frames.link import MAX_FRAME_BYTES
+from slstream.party.alignment import DIGEST_BYTES, parse_bitmap
 from slstream.party.base_part import BasePart, as_array, make_optimizer
 from slstream.party.checkpoints import Checkpoints
 from slstream.party.compute import ComputeThread
@@ -15,7 +16,7 @@ from slstream.party.models import BuiltBase, build_base
 from slstream.party.negotiation import Negotiation
 from slstream.party.party_data import PartyData
 from slstream.party.tables import load_table
-from slstream.party.tensor_coder import TensorCoder
+from slstream.party.tensor_coder import TensorCoder, require_tensor
 from slstream.party.weights import save_weights
 from slstream.protocol.actions import (
     Action,
@@ -110,6 +111,11 @@ class FeatureActions:
 
     async def _prepare(self) -> Prepared:
         data, model = await self._compute.call(self._load)
+        if data.rows * DIGEST_BYTES > MAX_FRAME_BYTES:
+            raise DataError(
+                f"{self._party.id}: expected at most {MAX_FRAME_BYTES // DIGEST_BYTES} rows, as "
+                f"the digests of all ids are sent in one frame, found {data.rows}"
+            )
         self._data, self._model = data, model
         for kind in (FrameKind.ACTIVATION, FrameKind.EVALUATION):
             self._coders[kind] = await self._negotiation.offer(
@@ -135,6 +141,7 @@ class FeatureActions:
         sender = f"{self._label_party} ({places.get(self._label_party)})"
         matched = parse_bitmap(action.matched, rows=data.rows, party=sender)
         rows, prepared = data.align(matched)
+        require_tensor(self._party.id, model.cut_shape, data.largest_batch)
         optimizer = self._topology.optimizer
         self._part = BasePart(
             self._party.id,

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from slstream.errors import SessionAborted
-from slstream.party.base_part import BasePart
+from slstream.party.base_part import BasePart, model_code
 from slstream.seeds import derive_seed
 
 Activations = Mapping[str, torch.Tensor]
@@ -91,7 +91,8 @@ class FusePart:
         torch.default_generator.manual_seed(
             derive_seed(self._seed, "fuse", self.party, epoch, step)
         )
-        output = self.module(*self._combine(activations))
+        with model_code(self.party, "fuse model"):
+            output = self.module(*self._combine(activations))
         return self._loss_of(output, self.labels[torch.from_numpy(rows)])
 
     def step(
@@ -134,10 +135,11 @@ class FusePart:
         for optimizer in optimizers:
             if optimizer is not None:
                 optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        for optimizer in optimizers:
-            if optimizer is not None:
-                optimizer.step()
+        with model_code(self.party, "model"):
+            torch.autograd.backward(loss)
+            for optimizer in optimizers:
+                if optimizer is not None:
+                    optimizer.step()
         gradients = {
             peer: np.zeros(leaf.shape, dtype=np.float32)
             if leaf.grad is None
@@ -153,7 +155,7 @@ class FusePart:
             joined[self.party] = self.base.evaluate(rows)
         self.module.eval()
         torch.default_generator.manual_seed(derive_seed(self._seed, "evaluate", self.party))
-        with torch.no_grad():
+        with torch.no_grad(), model_code(self.party, "fuse model"):
             self._outputs.append(self.module(*self._combine(joined)))
         self._targets.append(self.labels[torch.from_numpy(rows)])
 
@@ -173,5 +175,6 @@ class FusePart:
     def _loss_of(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         if target.is_floating_point() and output.ndim == target.ndim + 1:
             output = output.squeeze(-1)
-        loss: torch.Tensor = self._loss(output, target)
+        with model_code(self.party, "loss"):
+            loss: torch.Tensor = self._loss(output, target)
         return loss

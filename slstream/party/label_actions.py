@@ -31,6 +31,7 @@ from slstream.party.models import build_base, build_fuse
 from slstream.party.negotiation import Negotiation
 from slstream.party.party_data import PartyData
 from slstream.party.tables import PartyTable, load_table
+from slstream.party.tensor_coder import require_tensor
 from slstream.party.weights import save_weights
 from slstream.protocol.actions import (
     Action,
@@ -168,6 +169,8 @@ class LabelActions:
         )
         own = match_bitmap(data.digests.digests, matched)
         rows, prepared = data.align(parse_bitmap(own, rows=data.rows, party=self._party.id))
+        for peer, cut in cuts.items():
+            require_tensor(peer, cut, data.largest_batch)
         if prepared.labels is None or self._table is None:
             raise DataError(f"{self._party.id} is the label party, but its table has no labels")
 

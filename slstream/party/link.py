@@ -9,10 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 
-from slstream.errors import PeerTimeout, RemoteProtocolError, SlstreamError, TransportError
+from slstream.errors import (
+    PeerTimeout,
+    RemoteProtocolError,
+    SessionAborted,
+    SlstreamError,
+    TransportError,
+)
 from slstream.frames.frame import Frame
 from slstream.frames.header import FrameKind
-from slstream.frames.link import FrameReader, FrameWriter
+from slstream.frames.link import MAX_FRAME_BYTES, FrameReader, FrameWriter
 from slstream.frames.wire_size import frame_wire_size, wire_size
 from slstream.party.ledger import Ledger
 from slstream.party.times import Times
@@ -104,8 +110,15 @@ class Outbound:
             micro_batch: from 0.
 
         Raises:
+            SessionAborted: the payload is larger than a receiver accepts.
             TransportError: see :meth:`Transport.append`; the message is about this link's topic.
         """
+        if len(payload) > MAX_FRAME_BYTES:
+            raise SessionAborted(
+                f"{kind.label} of epoch {epoch}, step {step} for {self.receiver}: expected at most "
+                f"{MAX_FRAME_BYTES} bytes, found {len(payload)}; smaller batches or a smaller cut "
+                "make smaller frames"
+            )
         records = self._writer.write(
             kind=kind,
             schema_id=schema_id,

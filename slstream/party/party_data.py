@@ -41,6 +41,18 @@ class PartyData:
         """Rows of the party's own table."""
         return self._table.rows
 
+    @property
+    def largest_batch(self) -> int:
+        """Rows of the largest batch.
+
+        Raises:
+            LocalProtocolError: the rows are not aligned yet.
+        """
+        if self._alignment is None:
+            raise LocalProtocolError("the rows are not aligned yet")
+        train = min(self._alignment.train_rows, self._topology.training.batch_size)
+        return max(train, *(len(rows) for rows in self._evaluation), 0)
+
     def align(self, matched: Mask) -> tuple[Rows, PreparedTable]:
         """Select and order the matched rows; scale the features.
 

@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from slstream.codecs.chain import CodecChain
 from slstream.codecs.contract import CodecContext, TensorSpec
-from slstream.errors import DecodeError, EncodeError, RemoteProtocolError, SessionAborted
+from slstream.errors import (
+    DecodeError,
+    EncodeError,
+    ModelError,
+    RemoteProtocolError,
+    SessionAborted,
+)
 from slstream.frames.header import FrameKind
 from slstream.party.times import Times
 from slstream.protocol.actions import Payload
 from slstream.seeds import derive_seed
+
+MAX_TENSOR_BYTES = 1_073_741_824
+"""Largest batch of activations, as float32, that a session handles."""
+
+
+def require_tensor(party: str, cut: tuple[int, ...], batch_rows: int) -> None:
+    """Refuse a cut whose batches are too large, before anything of its size is made.
+
+    Args:
+        party: whose cut it is; for messages.
+        cut: shape of one row, maybe a peer's claim.
+        batch_rows: of the largest batch.
+
+    Raises:
+        ModelError: it is too large.
+    """
+    found = 4 * batch_rows * math.prod(cut)
+    if found > MAX_TENSOR_BYTES:
+        raise ModelError(
+            f"{party}: expected batches of at most {MAX_TENSOR_BYTES} bytes, found {found}: "
+            f"{batch_rows} rows with a cut of {list(cut)}; make the batches or the cut smaller"
+        )
 
 
 class TensorCoder:
