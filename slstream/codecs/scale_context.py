@@ -113,7 +113,7 @@ def lowest_sum(row_classes: ByteArray, column_classes: ByteArray, elements: Scal
     for i in range(CLASSES):
         for j in range(CLASSES):
             total += rows[i] * columns[j]
-    wanted = max(64 * total // max(elements, 1), total // 100)
+    wanted = max(64 * total // max(elements, 1), total // 100, 1)
     above = np.int64(0)
     top = 2 * (CLASSES - 1)
     while top > CONTEXTS - 1:
