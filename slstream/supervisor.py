@@ -24,7 +24,7 @@ from slstream.errors import (
     StorageError,
 )
 from slstream.party.address import log_url
-from slstream.party.summary import Baseline, Summary
+from slstream.party.summary import Summary
 from slstream.party.telemetry import Progress
 from slstream.party.telemetry_reader import TelemetryReader
 from slstream.topology.topology import Topology
@@ -75,7 +75,10 @@ def run(
     _write(summary, supervisor.directory)
     if baseline:
         # What the session came to is on disk already, should this be interrupted.
-        summary = replace(summary, baseline=_baseline(topology))
+        # torch takes seconds to load, and only this part of a run needs it in this process.
+        from slstream.party.centralised import train_centralised
+
+        summary = replace(summary, baseline=train_centralised(topology))
         _write(summary, supervisor.directory)
     return summary
 
@@ -89,7 +92,7 @@ def _write(summary: Summary, directory: Path) -> None:
 
 
 def write_topology(topology: Topology, directory: Path) -> Path:
-    """Write ``directory/topology.json``: what the parties' processes read, kept with the run.
+    """Write ``directory/topology.json``: the federation as it was run, defaults filled in.
 
     Paths in it are absolute, so that it means the same in every folder.
 
@@ -172,6 +175,14 @@ class _Supervisor:
                 follower.cancel()
                 await reader.drain()
 
+    def _topology_arguments(self, topology_file: Path) -> list[str]:
+        """The user's own file where there is one, so that errors name its lines."""
+        topology = self._topology
+        if topology.path is None:
+            return ["--topology", str(topology_file)]
+        changes = [part for change in topology.overrides for part in ("--set", change)]
+        return ["--topology", str(topology.path), *changes]
+
     async def _start(self, party: str, topology_file: Path) -> None:
         folder = self.directory / party
         folder.mkdir(parents=True, exist_ok=True)
@@ -185,8 +196,7 @@ class _Supervisor:
                 "slstream",
                 "party",
                 party,
-                "--topology",
-                str(topology_file),
+                *self._topology_arguments(topology_file),
                 "--dir",
                 str(self.directory),
                 "--quiet",
@@ -300,23 +310,6 @@ def _said(log: Path, status: int) -> str:
     )
     tail = "\n".join(lines[-_SHOWN_LINES:])
     return f"{ended}; its last lines in {log}:\n{tail}" if tail else f"{ended} (see {log})"
-
-
-def _baseline(topology: Topology) -> Baseline:
-    """Train centrally, in a thread of its own with the topology's number of compute threads."""
-    # torch takes seconds to load, and only this part of a run needs it in this process.
-    import torch
-
-    from slstream.party.centralised import train_centralised
-
-    stop = threading.Event()
-    with ThreadPoolExecutor(
-        max_workers=1, initializer=torch.set_num_threads, initargs=(topology.threads,)
-    ) as executor:
-        try:
-            return executor.submit(train_centralised, topology, stop=stop).result()
-        finally:
-            stop.set()  # for KeyboardInterrupt: leaving the block waits for the thread
 
 
 def _in_own_loop(supervisor: _Supervisor) -> Summary:

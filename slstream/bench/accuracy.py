@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import fmean, stdev
-
-import torch
 
 from slstream.bench.report import Report, Result, at_least
 from slstream.party.centralised import train_centralised
@@ -91,10 +88,7 @@ def _delta_results(
 
 def _pair(topology: Topology) -> tuple[Summary, Baseline]:
     # First in this process: a table that is not at hand is told here, before any other starts.
-    with ThreadPoolExecutor(
-        max_workers=1, initializer=torch.set_num_threads, initargs=(topology.threads,)
-    ) as executor:
-        baseline = executor.submit(train_centralised, topology).result()
+    baseline = train_centralised(topology)
     with tempfile.TemporaryDirectory(prefix="slstream-bench-") as directory:
         summary = run_session(topology, directory=Path(directory))
     return summary, baseline

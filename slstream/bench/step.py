@@ -11,7 +11,6 @@ import itertools
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
@@ -167,10 +166,7 @@ def _session(topology: Topology, directory: Path) -> tuple[Summary, Summary, lis
 
 def _one_process(topology: Topology) -> list[float]:
     TimedFuse.times.clear()
-    with ThreadPoolExecutor(
-        max_workers=1, initializer=torch.set_num_threads, initargs=(topology.threads,)
-    ) as executor:
-        executor.submit(train_centralised, topology).result()
+    train_centralised(topology)
     return _intervals_ms()
 
 

@@ -126,7 +126,9 @@ def show_session(
         ):
             summary = take_part(display.update)
     except SlstreamError as error:
-        if not isinstance(error, ConfigError):  # those are found before anything is written
+        # A configuration error is found before anything is written; and who asked for quiet, as
+        # `run` does of its parties, knows the folder.
+        if not isinstance(error, ConfigError) and not options.quiet:
             error.add_note(f"The log and the files of this run are in {directory}/")
         raise
     if options.as_json:

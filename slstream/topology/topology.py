@@ -76,6 +76,8 @@ class Topology:
     """The file; ``None`` for a topology that was built in Python."""
     root: Path
     """Folder to which data paths, the key file and the user's modules are relative."""
+    overrides: tuple[str, ...]
+    """``key.path=value`` of each change that was made to the file."""
     parties: tuple[Party, ...]
     """Sorted by id: the order of every sum and concatenation."""
 
@@ -91,7 +93,8 @@ class Topology:
             TopologyError: lists every problem with file, line, key, expected and found.
         """
         path = Path(path)
-        return cls._build(apply_overrides(read_document(path), overrides), path, path.parent)
+        document = apply_overrides(read_document(path), overrides)
+        return cls._build(document, path, path.parent, tuple(overrides))
 
     @classmethod
     def from_dict(cls, value: Mapping[str, object], root: str | Path = ".") -> Self:
@@ -108,13 +111,26 @@ class Topology:
         return cls._build(document, None, Path(root))
 
     @classmethod
-    def _build(cls, document: Document, path: Path | None, root: Path) -> Self:
+    def _build(
+        cls,
+        document: Document,
+        path: Path | None,
+        root: Path,
+        overrides: tuple[str, ...] = (),
+    ) -> Self:
         file = validate(document)
         parties = tuple(
             Party(id=name, role=section.role, data=section.data, base=section.base)
             for name, section in sorted(file.parties.items())
         )
-        return cls(document=document, file=file, path=path, root=root.resolve(), parties=parties)
+        return cls(
+            document=document,
+            file=file,
+            path=path,
+            root=root.resolve(),
+            overrides=overrides,
+            parties=parties,
+        )
 
     @property
     def federation(self) -> str:
