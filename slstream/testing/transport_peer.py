@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from slstream.transport.connect import open_transport
 from slstream.transport.contract import Record, Transport
 
-BATCH = 4
+BATCH = 20
 """Records of one append of ``append_batches``."""
 _BATCHES_IN_FLIGHT = 8
 

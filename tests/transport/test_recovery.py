@@ -1,19 +1,22 @@
 """What survives a power cut, a race at creation, and a failing disk.
 
-A power cut is played on a copy of the directory: bytes of segments above the last flush are lost
-page by page, and the WAL ends anywhere above its length at that flush.
+A power cut is played on a copy of the directory: bytes of segments that were not synced are lost
+page by page, and the WAL ends anywhere above its length at the last flush.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import shutil
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +41,7 @@ class Written:
     flushed: dict[int, int]
     """Records of each partition when the flush was due."""
     kept_bytes: dict[str, int]
-    """Length of each file when it had returned; nothing without a flush."""
+    """How much of each file was forced to the disk; of the WAL, its length after the flush."""
 
 
 def write(path: Path, seed: int, *, flush: bool = True) -> Written:
@@ -46,7 +49,7 @@ def write(path: Path, seed: int, *, flush: bool = True) -> Written:
     chance = random.Random(seed)
     written: dict[int, list[bytes]] = {0: [], 1: [], 2: []}
     flushed = dict.fromkeys(written, 0)
-    kept: dict[str, int] = {}
+    wal = path / "index.sqlite-wal"
 
     async def some(log: Transport, count: int) -> None:
         for _ in range(count):
@@ -64,20 +67,35 @@ def write(path: Path, seed: int, *, flush: bool = True) -> Written:
             flushed.update({p: len(items) for p, items in written.items()})
             if flush:
                 await two.flush()
-                kept.update(lengths(path))
+                kept[wal.name] = wal.stat().st_size
             await some(one, 12)
             await some(two, 12)
-            shutil.copytree(
-                path, path.with_name("disk"), ignore=shutil.ignore_patterns("*-shm", "wake")
-            )
+            not_on_disk = shutil.ignore_patterns("*-shm", "wake")
+            shutil.copytree(path, path.with_name("disk"), ignore=not_on_disk)
 
-    run(body())
+    with recorded_syncs(path) as kept:
+        run(body())
     return Written(values=written, flushed=flushed, kept_bytes=kept)
 
 
-def lengths(path: Path) -> dict[str, int]:
-    files = [*path.glob("segments/*"), path / "index.sqlite-wal"]
-    return {str(file.relative_to(path)): file.stat().st_size for file in files}
+@contextmanager
+def recorded_syncs(path: Path) -> Iterator[dict[str, int]]:
+    """How long each file of the log was when Python last synced it (SQLite syncs by itself)."""
+    kept: dict[str, int] = {}
+
+    def recording(sync: Callable[[int], None]) -> Callable[[int], None]:
+        def record(fd: int) -> None:
+            file = Path(f"/proc/self/fd/{fd}").readlink()
+            if file.is_relative_to(path):
+                kept[str(file.relative_to(path))] = file.stat().st_size
+            sync(fd)
+
+        return record
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", recording(os.fsync))
+        patch.setattr(os, "fdatasync", recording(os.fdatasync))
+        yield kept
 
 
 def cut_power(disk: Path, written: Written, seed: int) -> None:
