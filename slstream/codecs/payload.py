@@ -38,7 +38,7 @@ def check_tensor(tensor: FloatArray, codec_id: str) -> FloatArray:
             f"codec {codec_id!r} encodes tensors of 1 to {MAX_DIMENSIONS} dimensions; "
             f"got shape {tensor.shape}"
         )
-    return np.ascontiguousarray(tensor, dtype=_FLOAT32)
+    return np.ascontiguousarray(tensor)
 
 
 def not_finite(tensor: FloatArray, codec_id: str) -> EncodeError:
@@ -54,7 +54,7 @@ def not_finite(tensor: FloatArray, codec_id: str) -> EncodeError:
 
 def encode_raw(tensor: FloatArray) -> bytes:
     """Form 0: one byte and the raw float32."""
-    return bytes([RAW]) + tensor.astype(_FLOAT32, copy=False).tobytes()
+    return bytes([RAW]) + tensor.tobytes()
 
 
 def form_of(data: Buffer, codec_id: str) -> int:

@@ -121,6 +121,16 @@ def test_bytes_without_tables_are_refused() -> None:
             rans.Decoder(np.frombuffer(data, np.uint8), CONTEXTS, 10)
 
 
+def test_reading_stays_inside_the_words() -> None:
+    slots = np.zeros(CONTEXTS * rans.TOTAL, np.uint32)  # every symbol asks for another word
+    for size in (0, 3, 1000, 1001):
+        contexts = np.zeros(size, np.uint8)
+        words = np.zeros(10 + rans.STATES, np.uint16)
+        states = np.zeros(rans.STATES, np.uint32)
+        position = rans.decode_span(np.empty_like(contexts), contexts, slots, states, words, 0)
+        assert position == min(size, 10)
+
+
 def test_finish_says_where_the_coder_ends() -> None:
     symbols, contexts = sample(1000, seed=3)
     data = rans.encode(symbols, contexts, [1000], CONTEXTS)
