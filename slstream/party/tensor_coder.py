@@ -80,16 +80,17 @@ class TensorCoder:
         """Encode a tensor, float32 [batch, *cut].
 
         Raises:
-            SessionAborted: the codec refuses its values; training has diverged.
+            SessionAborted: it holds NaN or infinite values, or others that the codec refuses:
+                training has diverged.
         """
         with self._times.measure("codec_s"):
+            if not np.isfinite(tensor).all():  # raw32 would send them
+                raise self._diverged(epoch, step, "holds NaN or infinite values")
             try:
                 data = self.chain.encode(tensor, self._context(epoch, step))
             except EncodeError as error:
-                raise SessionAborted(
-                    f"{self._sender}'s {self.kind.label} of epoch {epoch}, step {step} cannot be "
-                    f"encoded by {self.chain}: {error}; a lower learning rate may help"
-                ) from error
+                why = f"cannot be encoded by {self.chain}: {error}"
+                raise self._diverged(epoch, step, why) from error
         return Payload(data=data, raw_bytes=4 * tensor.size)
 
     def decode(
@@ -119,6 +120,12 @@ class TensorCoder:
 
     def _context(self, epoch: int, step: int) -> CodecContext:
         return CodecContext(seed=self._seed, counter=epoch << 40 | step << 8)
+
+    def _diverged(self, epoch: int, step: int, why: str) -> SessionAborted:
+        return SessionAborted(
+            f"{self._sender}'s {self.kind.label} of epoch {epoch}, step {step} {why}: training "
+            "diverged; a lower learning rate may help"
+        )
 
     def _refusal(self, epoch: int, step: int, place: object, why: str) -> RemoteProtocolError:
         return RemoteProtocolError(

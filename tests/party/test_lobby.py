@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slstream.errors import PeerTimeout
+from slstream.frames.topics import lobby_topic
+from slstream.party.lobby import Lobby
+from slstream.protocol.messages import Announce, Close, encode_message
+from slstream.transport.connect import embedded_url, open_transport
+from slstream.transport.contract import Record, Transport
+
+TOPIC = lobby_topic("small")
+
+
+def announce(session: str = "s1", **changes: Any) -> Announce:
+    fields: dict[str, Any] = {
+        "session": session,
+        "federation": "small",
+        "label_party": "alice",
+        "agreed": {"seed": 3},
+        "digest": "0" * 64,
+        "id_key": "0" * 32,
+        "environment": {},
+    }
+    return Announce(**{**fields, **changes})
+
+
+@asynccontextmanager
+async def lobby_of(path: Path) -> AsyncIterator[tuple[Lobby, Transport]]:
+    async with await open_transport(embedded_url(path)) as transport:
+        lobby = Lobby(transport, "small", "alice")
+        await lobby.open()
+        yield lobby, transport
+
+
+async def accept(candidate: Announce) -> bool:
+    del candidate
+    return True
+
+
+async def ignore(waited_s: float) -> None:
+    del waited_s
+
+
+def test_an_announcement_is_open_until_it_is_closed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with lobby_of(tmp_path) as (lobby, transport):
+            await lobby.announce(announce("s1"))
+            await lobby.announce(announce("s2"))
+            other = Lobby(transport, "small", "alice")
+            await other.open()
+            assert [each.session for each in other.unfinished] == ["s1", "s2"]
+            await lobby.close(Close(session="s1", outcome="failed", reason="why"))
+            await other.refresh()
+            assert [each.session for each in other.unfinished] == ["s2"]
+            closed = other.closed("s1")
+            assert closed is not None
+            assert (closed.outcome, closed.reason) == ("failed", "why")
+            assert other.closed("s2") is None
+
+    asyncio.run(main())
+
+
+def test_what_is_not_for_this_federation_is_skipped(tmp_path: Path) -> None:
+    hostile = [
+        b"",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"type": "announce"}',
+        encode_message(announce("../up")),
+        encode_message(announce("UPPER")),
+        encode_message(announce("bob-to-carol")),
+        encode_message(announce(federation="other")),
+        encode_message(announce(label_party="mallory")),
+    ]
+
+    async def main() -> None:
+        async with lobby_of(tmp_path) as (lobby, transport):
+            await transport.append(TOPIC, [Record(value=value) for value in hostile])
+            await lobby.announce(announce("good"))
+            found = await lobby.wait(accept, timeout_s=5, on_tick=ignore)
+            assert found.session == "good"
+            assert len(lobby.unfinished) == 1
+
+    asyncio.run(main())
+
+
+def test_a_session_that_was_closed_never_opens_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with lobby_of(tmp_path) as (lobby, _):
+            await lobby.close(Close(session="s1", outcome="finished"))
+            await lobby.announce(announce("s1"))
+            await lobby.refresh()
+            assert not lobby.unfinished
+
+    asyncio.run(main())
+
+
+def test_the_newest_session_that_is_accepted_is_taken(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with lobby_of(tmp_path) as (lobby, _):
+            for session in ("s1", "s2", "s3"):
+                await lobby.announce(announce(session))
+
+            async def not_the_last(candidate: Announce) -> bool:
+                return candidate.session != "s3"
+
+            found = await lobby.wait(not_the_last, timeout_s=5, on_tick=ignore)
+            assert found.session == "s2"
+
+    asyncio.run(main())
+
+
+def test_waiting_wakes_on_an_announcement(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with lobby_of(tmp_path) as (lobby, transport):
+            waiting = asyncio.create_task(lobby.wait(accept, timeout_s=20, on_tick=ignore))
+            await asyncio.sleep(0.05)
+            other = Lobby(transport, "small", "alice")
+            await other.announce(announce("late"))
+            assert (await asyncio.wait_for(waiting, 0.9)).session == "late"
+
+    asyncio.run(main())
+
+
+def test_waiting_in_vain_names_party_topic_and_offset(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "slstream")
+    ticks: list[float] = []
+
+    async def on_tick(waited_s: float) -> None:
+        ticks.append(waited_s)
+
+    async def main() -> None:
+        async with lobby_of(tmp_path) as (lobby, transport):
+
+            async def disturb() -> None:
+                while True:
+                    await transport.append(TOPIC, [Record(value=b"noise")])
+                    await asyncio.sleep(0.2)
+
+            disturbing = asyncio.create_task(disturb())
+            try:
+                with pytest.raises(PeerTimeout) as caught:
+                    await lobby.wait(accept, timeout_s=1.5, on_tick=on_tick)
+            finally:
+                disturbing.cancel()
+            message = str(caught.value)
+            assert message.startswith("alice announced no session for 2 s (topic small.lobby, off")
+
+    asyncio.run(main())
+    assert [round(tick) for tick in ticks] == [1]
+    (record,) = [r for r in caplog.records if r.getMessage() == "waiting"]
+    assert vars(record)["topic"] == "small.lobby"
