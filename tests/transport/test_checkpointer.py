@@ -20,19 +20,39 @@ def wal_bytes(path: Path) -> int:
     return (path / "index.sqlite-wal").stat().st_size
 
 
-def test_the_wal_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_is_asked_for_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "_COMMITS_PER_CHECKPOINT", 20)
-    monkeypatch.setattr(checkpointer, "_MAX_WAL_PAGES", 300)
+    calls: list[Checkpointer] = []
+
+    def checkpoint(self: Checkpointer) -> None:
+        calls.append(self)
+
+    monkeypatch.setattr(Checkpointer, "checkpoint", checkpoint)
 
     async def body() -> None:
         async with await open_log(tmp_path) as log:
             await log.create_topic("t")
-            largest = 0
-            for _ in range(10):
-                await append(log, "t", [b"x"] * 60)
-                largest = max(largest, wal_bytes(tmp_path))
-            assert largest < 4_000_000, "600 commits write 10 MB"
-            assert len(await read_all(log, "t")) == 600
+            await append(log, "t", [b"x"] * 59)
+        # Closing waits for what was asked for.
+        assert len(calls) == 2
+
+    run(body())
+
+
+def test_appends_go_on_beside_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_COMMITS_PER_CHECKPOINT", 5)
+    monkeypatch.setattr(checkpointer, "_MAX_WAL_PAGES", 50)
+
+    async def body() -> None:
+        async with await open_log(tmp_path) as log, await open_log(tmp_path) as other:
+            await log.create_topic("t")
+            await asyncio.gather(
+                append(log, "t", [b"x"] * 150),
+                append(other, "t", [b"x"] * 150),
+            )
+            assert len(await read_all(log, "t")) == 300
+            (verdict,) = log._near.index._db.execute("PRAGMA integrity_check").fetchone()
+            assert verdict == "ok"
 
     run(body())
 

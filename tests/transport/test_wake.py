@@ -9,9 +9,15 @@ import pytest
 
 from slstream.testing.transport import peer
 from slstream.transport.connect import embedded_url
-from slstream.transport.contract import Record
+from slstream.transport.contract import Record, TopicConfig
 from slstream.transport.embedded import waiting
-from slstream.transport.embedded.wake import WakeListener, WakeSender
+from slstream.transport.embedded.offsets import AppendRequest, PreparedRecord
+from slstream.transport.embedded.wake import (
+    WakeListener,
+    WakeSender,
+    decode_ends,
+    encode_ends,
+)
 from tests.transport.logs import open_log, run
 
 
@@ -23,32 +29,67 @@ def test_all_but_oneself_are_woken(tmp_path: Path) -> None:
     one, two = WakeListener(tmp_path), WakeListener(tmp_path)
     sender = WakeSender(tmp_path)
     for _ in range(2):
-        sender.wake_all(one.name)
+        sender.wake_all({}, one.name)
         assert not woken(one)
         assert woken(two)
-        two.drain()
+        assert two.receive() == {}
         assert not woken(two)
     three = WakeListener(tmp_path)
-    sender.wake_all(None)
+    sender.wake_all({}, None)
     assert woken(one)
     assert woken(three)
     for listener in (one, two, three):
         listener.close()
     assert list(tmp_path.iterdir()) == []
-    sender.wake_all(None)
+    sender.wake_all({}, None)
     sender.close()
 
 
 def test_a_full_queue_neither_blocks_nor_fails(tmp_path: Path) -> None:
     listener, sender = WakeListener(tmp_path), WakeSender(tmp_path)
     for _ in range(2000):
-        sender.wake_all(None)
-    listener.drain()
+        sender.wake_all({}, None)
+    while listener.receive() is not None:
+        pass
     assert not woken(listener)
-    sender.wake_all(None)
-    assert woken(listener)
+    sender.wake_all({7: 1 << 40, 8: 1}, None)
+    assert listener.receive() == {7: 1 << 40, 8: 1}
     listener.close()
     sender.close()
+
+
+def test_more_ends_than_a_datagram_names() -> None:
+    assert decode_ends(encode_ends({i: i + 1 for i in range(64)})) == {i: i + 1 for i in range(64)}
+    assert decode_ends(encode_ends({i: i + 1 for i in range(65)})) == {}
+    assert decode_ends(b"odd") == {}
+
+
+def test_a_flood_of_datagrams_hides_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue overflows with news of one partition while the loop is busy; another one grew."""
+    monkeypatch.setattr(waiting, "FALLBACK_POLL_S", 30.0)
+
+    async def body() -> None:
+        async with await open_log(tmp_path) as log, await open_log(tmp_path) as other:
+            await log.create_topic("t", TopicConfig(partitions=2))
+            wait = asyncio.create_task(other.wait("t", 0, partition=1))
+            await asyncio.sleep(0.02)
+            sender = WakeSender(tmp_path / "wake")
+            for _ in range(2000):
+                sender.wake_all({1: 1}, None)
+            log._writer.append(
+                [
+                    AppendRequest(
+                        topic="t",
+                        partition=1,
+                        records=[PreparedRecord(value=b"", key=None, headers=None, size=0)],
+                    )
+                ]
+            )
+            sender.wake_all({2: 1}, None)
+            sender.close()
+            assert await asyncio.wait_for(wait, 5)
+
+    run(body())
 
 
 def test_sockets_of_the_dead_are_removed(tmp_path: Path) -> None:
@@ -57,7 +98,7 @@ def test_sockets_of_the_dead_are_removed(tmp_path: Path) -> None:
     (tmp_path / "not-a-socket.socket").write_bytes(b"")
     assert len(list(tmp_path.iterdir())) == 3
     sender = WakeSender(tmp_path)
-    sender.wake_all(None)
+    sender.wake_all({}, None)
     assert woken(listener)
     assert (tmp_path / listener.name).exists()
     assert not (tmp_path / dead.name).exists()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from slstream.errors import RecordTooLarge
+from slstream.errors import RecordTooLarge, TransportError
 from slstream.transport.embedded.index import Index, Partition
 
 
@@ -29,6 +29,16 @@ class AppendRequest:
     topic: str
     partition: int
     records: Sequence[PreparedRecord]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupCommit:
+    """What became of a group of appends."""
+
+    outcomes: Sequence[int | TransportError]
+    """For each append the offset of its first record, or why it was refused."""
+    ends: Mapping[int, int]
+    """New end offset by id of partition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +123,10 @@ class OffsetAssignment:
             'UPDATE partitions SET "end" = ?, timestamp_ms = ?, bytes = ? WHERE id = ?',
             [(t.end, t.timestamp_ms, t.bytes, partition) for partition, t in self._tails.items()],
         )
+
+    def ends(self) -> dict[int, int]:
+        """The new end offset of each partition that has grown, by its id."""
+        return {partition: tail.end for partition, tail in self._tails.items()}
 
     def _tail(self, request: AppendRequest) -> tuple[int, _Tail]:
         partition = self._directory.find(request).id

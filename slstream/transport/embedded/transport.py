@@ -20,7 +20,11 @@ from slstream.transport.embedded.admission import Admission, Append
 from slstream.transport.embedded.checkpointer import Checkpointer
 from slstream.transport.embedded.index import encode_headers
 from slstream.transport.embedded.layout import Layout
-from slstream.transport.embedded.offsets import AppendRequest, PreparedRecord
+from slstream.transport.embedded.offsets import (
+    AppendRequest,
+    GroupCommit,
+    PreparedRecord,
+)
 from slstream.transport.embedded.reader import LogReader
 from slstream.transport.embedded.waiting import Waiters
 from slstream.transport.embedded.wake import WakeSender
@@ -306,16 +310,16 @@ class EmbeddedTransport(Transport):
         self._do_items(items)
         self._attempt(self._writer.retire_now_and_then)
         if any(isinstance(item, _Job) for item in items):
-            self._sender.wake_all(self._waiters.socket_name)
+            self._sender.wake_all({}, self._waiters.socket_name)
         if self._broken is not None:
             self._writer.abandon()
 
     def _commit_group(self, group: Sequence[Append]) -> None:
-        outcomes = self._attempt(partial(self._writer.append, [item.request for item in group]))
-        if not isinstance(outcomes, TransportError):
+        commit = self._attempt(partial(self._writer.append, [item.request for item in group]))
+        if not isinstance(commit, TransportError):
             # Readers first: they are what a training step waits for.
-            self._sender.wake_all(self._waiters.socket_name)
-            self._call_loop(partial(self._settle, group, outcomes))
+            self._sender.wake_all(commit.ends, self._waiters.socket_name)
+            self._call_loop(partial(self._settle, group, commit))
 
     def _attempt(self, run: Callable[[], T]) -> T | TransportError:
         """Run something; whatever is not a refusal by the contract breaks this object."""
@@ -349,10 +353,10 @@ class EmbeddedTransport(Transport):
         if not self._read_only:
             self._admission.fail(self._broken_error)
 
-    def _settle(self, group: Sequence[Append], outcomes: Sequence[int | TransportError]) -> None:
-        for append, outcome in zip(group, outcomes, strict=True):
+    def _settle(self, group: Sequence[Append], commit: GroupCommit) -> None:
+        for append, outcome in zip(group, commit.outcomes, strict=True):
             self._admission.settle(append, outcome)
-        self._waiters.look()
+        self._waiters.reached(commit.ends)
 
 
 def _answer(future: asyncio.Future[object], outcome: object) -> None:

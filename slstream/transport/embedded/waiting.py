@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from slstream.errors import TransportError, UnknownTopic
@@ -22,10 +21,20 @@ class _Waiter:
     name: str
     future: asyncio.Future[bool]
 
+    def succeed(self) -> None:
+        """The record is there."""
+        if not self.future.done():
+            self.future.set_result(True)
+
     def give_up(self) -> None:
         """The deadline has passed."""
         if not self.future.done():
             self.future.set_result(False)
+
+    def fail(self, error: TransportError) -> None:
+        """There is nothing to wait for any more."""
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
 class Waiters:
@@ -64,7 +73,7 @@ class Waiters:
         )
         self._waiters.add(waiter)
         # Only now, so that no append falls between a look and the registration.
-        self.look()
+        self._look_for(waiter)
         deadline = (
             self._loop.call_later(timeout_s, waiter.give_up) if timeout_s is not None else None
         )
@@ -75,33 +84,36 @@ class Waiters:
             if deadline is not None:
                 deadline.cancel()
 
+    def reached(self, ends: Mapping[int, int]) -> None:
+        """Some partitions, by id, have grown to these ends."""
+        for waiter in self._waiters:
+            if ends.get(waiter.partition, 0) > waiter.offset:
+                waiter.succeed()
+
     def look(self) -> None:
         """Compare all waits with the index."""
-        try:
-            self._compare()
-        except TransportError as error:
-            self.fail(partial(type(error), *error.args))
+        for waiter in self._waiters:
+            self._look_for(waiter)
 
-    def _compare(self) -> None:
-        ends = {waiter.partition: self._end_of(waiter.partition) for waiter in self._waiters}
-        for waiter in list(self._waiters):
-            end = ends[waiter.partition]
-            if waiter.future.done():
-                continue
-            if end is None:
-                waiter.future.set_exception(
-                    UnknownTopic(
-                        f"{waiter.name} was deleted while offset {waiter.offset} was waited for"
-                    )
+    def _look_for(self, waiter: _Waiter) -> None:
+        try:
+            end = self._end_of(waiter.partition)
+        except TransportError as error:
+            waiter.fail(error)
+            return
+        if end is None:
+            waiter.fail(
+                UnknownTopic(
+                    f"{waiter.name} was deleted while offset {waiter.offset} was waited for"
                 )
-            elif end > waiter.offset:
-                waiter.future.set_result(True)
+            )
+        elif end > waiter.offset:
+            waiter.succeed()
 
     def fail(self, error: Callable[[], TransportError]) -> None:
         """End all waits with an error."""
         for waiter in self._waiters:
-            if not waiter.future.done():
-                waiter.future.set_exception(error())
+            waiter.fail(error())
 
     def close(self) -> None:
         """Remove the socket and the timer."""
@@ -126,8 +138,20 @@ class Waiters:
             self._timer = self._loop.call_later(FALLBACK_POLL_S, self._look_slowly)
 
     def _woken(self) -> None:
-        if self._listener is not None:
-            self._listener.drain()
+        ends = self._listener.receive() if self._listener else None
+        if ends:
+            self.reached(ends)
+            # After what was waited for has gone on: that is what a training step waits for.
+            self._loop.call_soon(self._catch_up)
+        elif ends is not None:
+            self.look()
+
+    def _catch_up(self) -> None:
+        """Take what else has come; when the queue was full some of it is missing, so look."""
+        more = False
+        while self._listener is not None and self._listener.receive() is not None:
+            more = True
+        if more:
             self.look()
 
     def _look_slowly(self) -> None:

@@ -1,8 +1,9 @@
-"""Telling other processes that the log has grown: empty datagrams on unix sockets.
+"""Telling other processes that the log has grown: datagrams on unix sockets.
 
 A waiting transport binds a socket in the log's ``wake`` directory; after a commit the writer sends
-an empty datagram to every socket there. A datagram says only "look again", so a lost or spurious
-one is harmless: who waits also looks by itself now and then.
+a datagram to every socket there. It says which partitions now end where (ends never go back, and
+ids of partitions are never used again, so it stays true), or nothing, which means "look into the
+index". A lost one is harmless: who waits also looks by itself now and then.
 """
 
 from __future__ import annotations
@@ -11,9 +12,26 @@ import contextlib
 import os
 import secrets
 import socket
+import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 _SUFFIX = ".socket"
+_END = struct.Struct("=QQ")
+"""Id of a partition and its end offset."""
+_MAX_ENDS = 64
+
+
+def encode_ends(ends: Mapping[int, int]) -> bytes:
+    """The content of a datagram; nothing when there are too many to name."""
+    if len(ends) > _MAX_ENDS:
+        return b""
+    return b"".join(_END.pack(*item) for item in ends.items())
+
+
+def decode_ends(data: bytes) -> dict[int, int]:
+    """Inverse of :func:`encode_ends`; empty when it is not that."""
+    return {} if len(data) % _END.size else dict(_END.iter_unpack(data))
 
 
 def _address(directory_fd: int, name: str) -> str:
@@ -55,11 +73,15 @@ class WakeListener:
         """The descriptor that becomes readable."""
         return self._socket.fileno()
 
-    def drain(self) -> None:
-        """Take all datagrams; call it before looking, so that a later append wakes again."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self._socket.recv(1)
+    def receive(self) -> dict[int, int] | None:
+        """Take one datagram: ends of partitions, empty for "look", ``None`` when there is none.
+
+        Look after this call, not before: then a later append wakes again.
+        """
+        try:
+            return decode_ends(self._socket.recv(_END.size * _MAX_ENDS))
+        except BlockingIOError:
+            return None
 
     def close(self) -> None:
         """Remove the socket."""
@@ -76,30 +98,31 @@ class WakeSender:
         self._directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._sockets: dict[str, socket.socket] = {}
 
-    def wake_all(self, own_name: str | None) -> None:
+    def wake_all(self, ends: Mapping[int, int], own_name: str | None) -> None:
         """Wake all but ``own_name``; never blocks and never fails.
 
         Those that were there the last time come first: they need not wait for the listing.
         """
+        data = encode_ends(ends)
         known = list(self._sockets)
         for name in known:
-            self._wake(name)
+            self._wake(name, data)
         present = {name for name in os.listdir(self._directory_fd) if name.endswith(_SUFFIX)}
         for name in known:
             if name not in present:
                 self._forget(name)
         for name in present.difference(known):
             if name != own_name:
-                self._wake(name)
+                self._wake(name, data)
 
-    def _wake(self, name: str) -> None:
+    def _wake(self, name: str, data: bytes) -> None:
         try:
             if name not in self._sockets:
                 self._sockets[name] = _datagram_socket()
                 self._sockets[name].connect(_address(self._directory_fd, name))
-            self._sockets[name].send(b"")
+            self._sockets[name].send(data)
         except BlockingIOError:
-            return  # Its queue is full, so it has yet to look anyway.
+            return  # Its queue is full; who takes several datagrams at once looks into the index.
         except ConnectionRefusedError:
             # Left behind by a process that was killed.
             self._forget(name)

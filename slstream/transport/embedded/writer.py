@@ -20,6 +20,7 @@ from slstream.transport.embedded.lock import FileLock
 from slstream.transport.embedded.offsets import (
     AppendRequest,
     Directory,
+    GroupCommit,
     OffsetAssignment,
     Place,
 )
@@ -68,12 +69,8 @@ class LogWriter:
         with self._lock, self._index.transaction() as db:
             yield db
 
-    def append(self, requests: Sequence[AppendRequest]) -> list[int | TransportError]:
-        """Append the records of several calls in one transaction, in order.
-
-        Returns:
-            For each call the offset of its first record, or why it was refused.
-        """
+    def append(self, requests: Sequence[AppendRequest]) -> GroupCommit:
+        """Append the records of several calls in one transaction, in order."""
         admitted: list[AppendRequest] = []
         refusals: dict[int, TransportError] = {}
         for i, request in enumerate(requests):
@@ -83,10 +80,16 @@ class LogWriter:
                 admitted.append(request)
             except TransportError as refusal:
                 refusals[i] = refusal
-        offsets = iter(self._write(admitted) if admitted else ())
-        return [refusals.get(i) or next(offsets) for i in range(len(requests))]
+        if not admitted:
+            return GroupCommit(outcomes=list(refusals.values()), ends={})
+        commit = self._write(admitted)
+        offsets = iter(commit.outcomes)
+        return GroupCommit(
+            outcomes=[refusals.get(i) or next(offsets) for i in range(len(requests))],
+            ends=commit.ends,
+        )
 
-    def _write(self, requests: Sequence[AppendRequest]) -> list[int | TransportError]:
+    def _write(self, requests: Sequence[AppendRequest]) -> GroupCommit:
         segment = self._payload.active() or self._start_segment()
         values = [record.value for request in requests for record in request.records]
         position = segment.append(values)
@@ -97,15 +100,15 @@ class LogWriter:
             position += len(value)
         if self._step:
             segment.sync()
-        offsets = self._commit(requests, places, segment)
+        commit = self._commit(requests, places, segment)
         self._commits += 1
         if self._commits % _COMMITS_PER_CHECKPOINT == 0:
             self._request_checkpoint()
-        return offsets
+        return commit
 
     def _commit(
         self, requests: Sequence[AppendRequest], places: Sequence[Place], segment: SegmentWriter
-    ) -> list[int | TransportError]:
+    ) -> GroupCommit:
         outcomes: list[int | TransportError] = []
         done = 0
         with self._transaction() as db:
@@ -126,7 +129,7 @@ class LogWriter:
                 "UPDATE segments SET length = ?, durable = iif(?, ?, durable) WHERE id = ?",
                 (segment.length, self._step, segment.length, segment.segment),
             )
-        return outcomes
+        return GroupCommit(outcomes=outcomes, ends=assignment.ends())
 
     def _start_segment(self) -> SegmentWriter:
         # The file is created under the write lock: a cleaner, who holds it too, never sees a
