@@ -16,7 +16,8 @@ Guarantees, checked by :mod:`slstream.testing.transport` for every implementatio
 - **Durability.** With ``Durability.STEP`` a returned append survives a power cut. With
   ``Durability.CHECKPOINT`` it survives the death of any process, and survives a power cut once a
   later ``flush()`` of the same process has returned. In no case does a record that
-  survives follow one of the same partition that was lost.
+  survives follow one of the same partition that was lost. The same holds for the creation and
+  deletion of topics.
 - **Immutability.** A record never changes. Retention removes only from the front of a partition.
 - **Failure.** A full disk, a failed write or a failed fsync raises :class:`TransportBroken`; from
   then on every call of that object raises it too. Nothing unacknowledged is reported as sent.
@@ -152,6 +153,7 @@ class Transport(ABC):
         Raises:
             UnknownTopic: no such topic or partition.
             OffsetOutOfRange: before the first kept record or after the end; the message gives both.
+            ValueError: ``max_records`` is below 1.
         """
 
     @abstractmethod
@@ -168,7 +170,8 @@ class Transport(ABC):
     ) -> bool:
         """Wait until a record at ``offset`` exists; ``False`` when ``timeout_s`` passed first.
 
-        Woken by an event, not by sleeping. Waits for appends of any process.
+        Woken by an event, not by sleeping. Waits for appends of any process. A record that
+        retention has removed since counts as well: reading it then says so.
 
         Raises:
             UnknownTopic: no such topic or partition, also when it is deleted meanwhile.

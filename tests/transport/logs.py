@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from slstream.testing.transport import read_all, values
+from slstream.testing.transport_log import read_all, values
 from slstream.transport.contract import Record, Transport
 from slstream.transport.embedded.transport import EmbeddedTransport
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slstream.testing.transport import peer
+from slstream.testing.transport_log import peer
 from slstream.transport.connect import embedded_url
 from slstream.transport.contract import Record, TopicConfig
 from slstream.transport.embedded import waiting
