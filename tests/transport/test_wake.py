@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from slstream.errors import UnknownTopic
 from slstream.testing.transport_log import peer
 from slstream.transport.connect import embedded_url
 from slstream.transport.contract import Record, TopicConfig
 from slstream.transport.embedded import waiting
 from slstream.transport.embedded.offsets import AppendRequest, PreparedRecord
+from slstream.transport.embedded.transport import EmbeddedTransport
 from slstream.transport.embedded.wake import (
     WakeListener,
     WakeSender,
@@ -64,6 +66,51 @@ def test_more_ends_than_a_datagram_names() -> None:
     assert decode_ends(b"odd") == {}
 
 
+def append_unheard(log: EmbeddedTransport, partition: int) -> None:
+    """Append as another process would, but wake nobody."""
+    record = PreparedRecord(value=b"", key=None, headers=None, size=0)
+    log._writer.append([AppendRequest(topic="t", partition=partition, records=[record])])
+
+
+def test_an_append_before_the_socket_exists_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "FALLBACK_POLL_S", 30.0)
+
+    async def body() -> None:
+        async with await open_log(tmp_path) as log, await open_log(tmp_path) as other:
+            await log.create_topic("t")
+            listen = waiting.Waiters._listen
+
+            def late(waiters: waiting.Waiters) -> None:
+                append_unheard(log, 0)
+                listen(waiters)
+
+            monkeypatch.setattr(waiting.Waiters, "_listen", late)
+            assert await other.wait("t", 0, timeout_s=5)
+
+    run(body())
+
+
+def test_a_topic_deleted_and_created_anew_ends_the_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "FALLBACK_POLL_S", 30.0)
+
+    async def body() -> None:
+        async with await open_log(tmp_path) as log, await open_log(tmp_path) as other:
+            await log.create_topic("t")
+            wait = asyncio.create_task(other.wait("t", 0, timeout_s=5))
+            await asyncio.sleep(0.02)
+            await asyncio.gather(
+                log.delete_topic("t"), log.create_topic("t"), log.append("t", [Record(value=b"")])
+            )
+            with pytest.raises(UnknownTopic, match=r"t\[0\] was deleted while offset 0"):
+                await wait
+
+    run(body())
+
+
 def test_a_flood_of_datagrams_hides_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The queue overflows with news of one partition while the loop is busy; another one grew."""
     monkeypatch.setattr(waiting, "FALLBACK_POLL_S", 30.0)
@@ -76,15 +123,7 @@ def test_a_flood_of_datagrams_hides_none(tmp_path: Path, monkeypatch: pytest.Mon
             sender = WakeSender(tmp_path / "wake")
             for _ in range(2000):
                 sender.wake_all({1: 1}, None)
-            log._writer.append(
-                [
-                    AppendRequest(
-                        topic="t",
-                        partition=1,
-                        records=[PreparedRecord(value=b"", key=None, headers=None, size=0)],
-                    )
-                ]
-            )
+            append_unheard(log, 1)
             sender.wake_all({2: 1}, None)
             sender.close()
             assert await asyncio.wait_for(wait, 5)
