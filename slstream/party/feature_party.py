@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from time import perf_counter
+from typing import NoReturn
 
 from slstream.errors import SessionAborted, SessionRefused, SlstreamError
 from slstream.frames.topics import link_topic
@@ -14,7 +15,7 @@ from slstream.party.party_data import rows_of
 from slstream.party.plan import plan_of
 from slstream.party.summary import Summary
 from slstream.protocol.feature import feature_session
-from slstream.protocol.messages import PROTOCOL_VERSION, Announce
+from slstream.protocol.messages import PROTOCOL_VERSION, Announce, Close
 
 _SHOWN = 5
 
@@ -59,21 +60,40 @@ async def _follow(context: PartyContext, announce: Announce) -> Summary:
     async def watch() -> SlstreamError | None:
         await context.lobby.refresh()
         closed = context.lobby.closed(announce.session)
-        if closed is None:
-            return None
-        text = f"{label_party} closed session {announce.session} as {closed.outcome}"
-        kind = Abandoned if closed.outcome == "abandoned" else SessionAborted
-        return kind(f"{text}: {closed.reason}" if closed.reason else text)
+        return None if closed is None else _error_of(announce, closed)
 
     driver = Driver(context, announce.session, [label_party], actions.perform, watch)
     await driver.open_links()
     started_at = perf_counter()
     if reason := _objection(context, announce):
         await driver.last_word(reason)
-        raise SessionRefused(f"{context.party.id} refused session {announce.session}: {reason}")
+        await _refuse(context, announce, reason)
     _logger.info("session joined", extra={"session": announce.session, "label_party": label_party})
     outcome = await driver.drive(feature_session(label_party, plan_of(context.topology)))
     return context.summary(announce.session, outcome, rows_of(driver.rows), started_at)
+
+
+def _error_of(announce: Announce, closed: Close) -> SessionAborted:
+    text = f"{announce.label_party} closed session {announce.session} as {closed.outcome}"
+    kind = Abandoned if closed.outcome == "abandoned" else SessionAborted
+    return kind(f"{text}: {closed.reason}" if closed.reason else text)
+
+
+async def _refuse(context: PartyContext, announce: Announce, reason: str) -> NoReturn:
+    """End, once the label party has taken note: a session of one that was killed is only left.
+
+    Raises:
+        Abandoned: another session takes its place.
+        SessionRefused: it was closed, or nobody has said anything for long enough.
+    """
+    _logger.warning("session refused", extra={"session": announce.session, "why": reason})
+    context.reporter.update(waiting_for=f"{announce.label_party} to close the refused session")
+    closed = await context.lobby.wait_closed(
+        announce.session, timeout_s=context.topology.timeouts.peer_s
+    )
+    if closed is not None and closed.outcome == "abandoned":
+        raise _error_of(announce, closed)
+    raise SessionRefused(f"{context.party.id} refused session {announce.session}: {reason}")
 
 
 def _objection(context: PartyContext, announce: Announce) -> str | None:

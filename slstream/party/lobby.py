@@ -75,6 +75,18 @@ class Lobby:
         """How a session ended, when it did."""
         return self._closed.get(session)
 
+    async def wait_closed(self, session: str, *, timeout_s: float) -> Close | None:
+        """How a session ended, as soon as it has; ``None`` when it did not in time."""
+        deadline = monotonic() + timeout_s
+        while True:
+            await self.refresh()
+            if session in self._closed:
+                return self._closed[session]
+            left_s = deadline - monotonic()
+            if left_s <= 0:
+                return None
+            await self._transport.wait(self._topic, self._offset, timeout_s=left_s)
+
     async def announce(self, announce: Announce) -> None:
         """Open a session."""
         await self._append(encode_message(announce), announce.session)

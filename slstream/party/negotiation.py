@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from slstream.codecs.chain import CodecChain
 from slstream.codecs.defaults import DEFAULT_BACKWARD, DEFAULT_EVALUATION, DEFAULT_FORWARD
 from slstream.codecs.registry import known_ids
-from slstream.errors import CodecError, SessionRefused, UnknownSchema
+from slstream.errors import CodecError, InvalidSchema, SessionRefused, UnknownSchema
 from slstream.frames.header import FrameKind
 from slstream.party.registry_log import RegistryLog
 from slstream.party.tensor_coder import TensorCoder
@@ -102,9 +102,11 @@ class Negotiation:
                     f"{sender} offers schema {schema_id} for its {kind.label} frames: {error}"
                 ) from error
             chain = chain_for(kind, self._topology.codec)
-            differences = reading_differences(
-                _schema(kind, cut, chain), found, known_codecs=known_ids()
-            )
+            try:
+                expected = _schema(kind, cut, chain)
+            except InvalidSchema as error:
+                raise SessionRefused(f"{sender} offers a cut of {list(cut)}: {error}") from error
+            differences = reading_differences(expected, found, known_codecs=known_ids())
             if differences:
                 raise SessionRefused(
                     f"{sender} offers schema {schema_id} for its {kind.label} frames, which "
