@@ -1,6 +1,6 @@
 """Which rows the parties have in common, and in which order they are used.
 
-1. Every party digests its ids with a key that all parties share (BLAKE2b-128), and the feature
+1. Every party digests its ids with a key that all parties share (BLAKE2b-80), and the feature
    parties send theirs, sorted, so that nothing of the order of a file shows.
 2. The label party intersects the lists and answers each party with one bit per digest it sent.
 3. Every party puts its matched rows into the same order, which depends on nothing but the ids and
@@ -26,11 +26,12 @@ import numpy.typing as npt
 from slstream.errors import DataError, RemoteProtocolError
 from slstream.seeds import derive_seed, permutation
 
-DIGEST_BYTES = 16
-"""Two of 2**40 different ids collide with a probability of 2**-49."""
+DIGEST_BYTES = 10
+"""Two of 2**24 (16 million) different ids collide with a probability of 2**-33; the digests are
+most of what a short session sends besides tensors."""
 
 DigestArray = npt.NDArray[np.uint8]
-"""uint8 [n, 16], C-contiguous."""
+"""uint8 [n, 10], C-contiguous."""
 RowArray = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -40,7 +41,7 @@ class SortedDigests:
     """A party's ids as digests."""
 
     digests: DigestArray
-    """uint8 [n, 16], strictly ascending as byte strings."""
+    """uint8 [n, 10], strictly ascending as byte strings."""
     rows: RowArray
     """int64 [n]: the row of the party's table that each digest stands for."""
 
@@ -66,14 +67,14 @@ class Alignment:
 
 
 def id_digests(ids: Sequence[str], key: bytes) -> DigestArray:
-    """Keyed BLAKE2b-128 of each id's UTF-8 bytes.
+    """Keyed BLAKE2b-80 of each id's UTF-8 bytes.
 
     Args:
         ids: any text.
         key: 16 to 64 bytes.
 
     Returns:
-        uint8 [len(ids), 16], in the order of ``ids``.
+        uint8 [len(ids), 10], in the order of ``ids``.
     """
     keyed = hashlib.blake2b(digest_size=DIGEST_BYTES, key=key, person=b"slstream ids")
     joined = bytearray()
@@ -131,7 +132,7 @@ def intersect(parties: Sequence[DigestArray]) -> DigestArray:
         parties: at least one array, each strictly ascending.
 
     Returns:
-        uint8 [matched, 16], strictly ascending.
+        uint8 [matched, 10], strictly ascending.
     """
     digests = np.concatenate(parties)
     words = _words(digests)
@@ -154,7 +155,8 @@ def match_bitmap(digests: DigestArray, matched: DigestArray) -> bytes:
     Returns:
         ``ceil(len(digests) / 8)`` bytes, padded with zero bits.
     """
-    digests, matched = digests.view("V16"), matched.view("V16")
+    whole = f"V{DIGEST_BYTES}"
+    digests, matched = digests.view(whole), matched.view(whole)
     return np.packbits(np.isin(digests, matched)).tobytes()
 
 
@@ -242,7 +244,9 @@ def align(
 
 def _words(digests: DigestArray) -> npt.NDArray[np.uint64]:
     """Each digest as two numbers that sort as its bytes do: uint64 [n, 2]."""
-    return np.ascontiguousarray(digests).view(">u8").astype(np.uint64)
+    padded = np.zeros((len(digests), 16), dtype=np.uint8)
+    padded[:, :DIGEST_BYTES] = digests
+    return padded.view(">u8").astype(np.uint64)
 
 
 def _ascending(words: npt.NDArray[np.uint64]) -> bool:

@@ -169,7 +169,7 @@ class Prepared:
 
     join: Join
     ids: bytes
-    """Sorted id digests, 16 bytes each."""
+    """Sorted id digests, one after another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
