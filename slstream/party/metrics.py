@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.metrics import mean_absolute_error, r2_score, roc_auc_score
 
 Goal = Literal["max", "min"]
 
@@ -56,7 +55,7 @@ def _binary(logits: npt.NDArray[np.float64], truth: npt.NDArray[np.float32]) -> 
     accuracy = float(np.mean((logits > 0) == (truth == 1)))
     if len(np.unique(truth)) < 2:
         return {"accuracy": accuracy}
-    return {"auc": float(roc_auc_score(truth, logits)), "accuracy": accuracy}
+    return {"auc": _area(truth == 1, logits), "accuracy": accuracy}
 
 
 def _classes(logits: npt.NDArray[np.float64], truth: npt.NDArray[np.int64]) -> dict[str, float]:
@@ -66,15 +65,29 @@ def _classes(logits: npt.NDArray[np.float64], truth: npt.NDArray[np.int64]) -> d
     present = np.unique(truth)
     if len(present) > 1:
         # The mean is over the classes that occur: the others have no curve.
-        areas = [float(roc_auc_score(truth == label, chances[:, label])) for label in present]
+        areas = [_area(truth == label, chances[:, label]) for label in present]
         metrics["auc"] = math.fsum(areas) / len(areas)
     return metrics
+
+
+def _area(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> float:
+    """Area under the ROC curve, by ranks (Mann and Whitney 1947); ties count half.
+
+    Written out because loading scikit-learn would take a third of a party's start.
+    """
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    positives = int(positive.sum())
+    pairs = positives * (len(scores) - positives)
+    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / pairs)
 
 
 def _regression(
     values: npt.NDArray[np.float64], truth: npt.NDArray[np.float32]
 ) -> dict[str, float]:
-    metrics = {"mae": float(mean_absolute_error(truth, values))}
+    errors = values - truth
+    metrics = {"mae": float(np.abs(errors).mean())}
     if len(np.unique(truth)) > 1:
-        metrics["r2"] = float(r2_score(truth, values))
+        spread = truth.astype(np.float64) - truth.mean(dtype=np.float64)
+        metrics["r2"] = float(1 - (errors**2).sum() / (spread**2).sum())
     return metrics
