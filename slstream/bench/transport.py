@@ -33,8 +33,8 @@ _WARM_UP = 20
 _IN_FLIGHT = 16
 _DEADLINE_S = 30.0
 _STAMP = struct.Struct(">Q")
-"""The first bytes of a value: when it was sent, in ns of CLOCK_MONOTONIC, which all processes of a
-machine share."""
+"""The key of a record: when it was sent, in ns of CLOCK_MONOTONIC, which all processes of a machine
+share."""
 _END = b""
 """A value that ends the stream."""
 
@@ -105,32 +105,32 @@ class _Bench:
             while time.monotonic_ns() - began < self.duration_s * 1e9:
                 if len(appends) >= _IN_FLIGHT:
                     await appends.popleft()
-                record = Record(value=_STAMP.pack(0) + payload[_STAMP.size :])
-                appends.append(asyncio.create_task(log.append(topic, [record])))
+                append = log.append(topic, [_stamped(payload)])
+                appends.append(asyncio.create_task(append))
                 sent += _RECORD_BYTES
             await asyncio.gather(*appends)
             ended = (await _finish(log, topic, peer))["ended_ns"]
         return sent / 1e6 / ((ended - began) / 1e9), sent
 
     async def _latency(self, log: Transport) -> tuple[float, float]:
-        payload = os.urandom(_RECORD_BYTES - _STAMP.size)
+        payload = os.urandom(_RECORD_BYTES)
         async with self._peer(log, "receive") as (topic, _, peer):
             due = time.monotonic()
             for _ in range(_WARM_UP + max(10, round(self.duration_s * _RATE_HZ))):
                 due += 1 / _RATE_HZ
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-                await log.append(topic, [Record(value=_stamped(payload))])
+                await log.append(topic, [_stamped(payload)])
             found = await _finish(log, topic, peer)
         latencies = sorted(found["latencies_ms"][_WARM_UP:])
         return statistics.median(latencies), latencies[int(len(latencies) * 0.99)]
 
     async def _echo(self, log: Transport, size: int) -> Result:
-        payload = os.urandom(size - _STAMP.size)
+        payload = os.urandom(size)
         trips = []
         async with self._peer(log, "echo") as (topic, back, peer):
             for i in range(_WARM_UP + _ECHO_ROUNDS):
                 began = time.monotonic_ns()
-                await log.append(topic, [Record(value=_stamped(payload))])
+                await log.append(topic, [_stamped(payload)])
                 await _next(log, back, i)
                 trips.append((time.monotonic_ns() - began) / 1e6)
             await _finish(log, topic, peer)
@@ -163,8 +163,8 @@ class _Bench:
                 await log.delete_topic(topic)
 
 
-def _stamped(payload: bytes) -> bytes:
-    return _STAMP.pack(time.monotonic_ns()) + payload
+def _stamped(value: bytes) -> Record:
+    return Record(value=value, key=_STAMP.pack(time.monotonic_ns()))
 
 
 async def _line(peer: asyncio.subprocess.Process) -> dict[str, Any]:
@@ -223,7 +223,7 @@ async def _serve(role: str, url: str, durability: Durability, topic: str, back: 
                     return
                 if role == "echo":
                     await log.append(back, [Record(value=record.value)])
-                latencies_ms.append((now - _STAMP.unpack_from(record.value)[0]) / 1e6)
+                latencies_ms.append((now - _STAMP.unpack(record.key or b"")[0]) / 1e6)
                 offset = record.offset + 1
 
 

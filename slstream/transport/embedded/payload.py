@@ -23,19 +23,18 @@ class Payload:
         self._unsynced: list[SegmentWriter] = []
 
     def active(self) -> SegmentWriter | None:
-        """The segment to append to; ``None`` when a new one must be started.
-
-        Raises:
-            OSError: an old segment could not be forced to the disk.
-        """
+        """The segment to append to; ``None`` when a new one must be started."""
         if self._active is not None and self._active.full:
             self._unsynced.append(self._active)
             self._active = None
-            if len(self._unsynced) > _MAX_UNSYNCED:
-                # By now the kernel has written nearly all of it.
-                self._unsynced[0].sync()
-                self._unsynced.pop(0).close()
         return self._active
+
+    def overdue(self) -> SegmentWriter | None:
+        """A full segment to sync and discard now, so that not too many stay open.
+
+        By now the kernel has written nearly all of it.
+        """
+        return self._unsynced[0] if len(self._unsynced) > _MAX_UNSYNCED else None
 
     def start(self, segment: int) -> SegmentWriter:
         """Create the file of a new segment."""
@@ -56,7 +55,7 @@ class Payload:
         self._unsynced.clear()
 
     def discard(self, segments: Collection[int]) -> None:
-        """Let go of full segments that no record refers to, so that they can be removed."""
+        """Let go of these full segments: they are on the disk, or no record refers to them."""
         for writer in [w for w in self._unsynced if w.segment in segments]:
             self._unsynced.remove(writer)
             writer.close()

@@ -311,8 +311,6 @@ class EmbeddedTransport(Transport):
         self._attempt(self._writer.retire_now_and_then)
         if any(isinstance(item, _Job) for item in items):
             self._sender.wake_all({}, self._waiters.socket_name)
-        if self._broken is not None:
-            self._writer.abandon()
 
     def _commit_group(self, group: Sequence[Append]) -> None:
         commit = self._attempt(partial(self._writer.append, [item.request for item in group]))
@@ -377,12 +375,11 @@ def _prepare(layout: Layout, read_only: bool) -> None:
 
 
 def _prepare_record(record: Record) -> PreparedRecord:
-    names_and_values = (part for header in record.headers for part in header)
+    size = len(record.value)
+    if record.key is not None:
+        size += len(record.key)
+    for name, value in record.headers:
+        size += len(name.encode()) + len(value)
     return PreparedRecord(
-        value=record.value,
-        key=record.key,
-        headers=encode_headers(record.headers),
-        size=len(record.value)
-        + len(record.key or b"")
-        + sum(len(part.encode() if isinstance(part, str) else part) for part in names_and_values),
+        value=record.value, key=record.key, headers=encode_headers(record.headers), size=size
     )

@@ -69,6 +69,23 @@ class LogWriter:
         with self._lock, self._index.transaction() as db:
             yield db
 
+    @contextlib.contextmanager
+    def _telling_of_failed_syncs(self) -> Iterator[None]:
+        """After a failure, keep other processes from believing in what could not be synced.
+
+        After a failed sync the page cache still shows the data and a second sync reports success,
+        so the failure must be told, and before anybody hears of it. The disk is failing: this is
+        an attempt, no promise.
+        """
+        try:
+            yield
+        except (OSError, sqlite3.Error):
+            with contextlib.suppress(OSError, sqlite3.Error), self._transaction() as db:
+                db.executemany(
+                    "UPDATE segments SET failed = 1 WHERE id = ?", [(s,) for s in self._suspect]
+                )
+            raise
+
     def append(self, requests: Sequence[AppendRequest]) -> GroupCommit:
         """Append the records of several calls in one transaction, in order."""
         admitted: list[AppendRequest] = []
@@ -91,6 +108,7 @@ class LogWriter:
 
     def _write(self, requests: Sequence[AppendRequest]) -> GroupCommit:
         segment = self._payload.active() or self._start_segment()
+        self._sync_overdue()
         values = [record.value for request in requests for record in request.records]
         position = segment.append(values)
         places = []
@@ -100,7 +118,8 @@ class LogWriter:
             position += len(value)
         if self._step:
             segment.sync()
-        commit = self._commit(requests, places, segment)
+        with self._telling_of_failed_syncs():
+            commit = self._commit(requests, places, segment)
         self._commits += 1
         if self._commits % _COMMITS_PER_CHECKPOINT == 0:
             self._request_checkpoint()
@@ -174,8 +193,18 @@ class LogWriter:
         The records of other processes that precede ours in a partition must survive for ours to
         survive; hence all segments are synced, and then the index.
         """
-        self._commit_forced(self._sync_unproven())
+        with self._telling_of_failed_syncs():
+            self._commit_forced(self._sync_unproven())
         self._payload.close_synced()
+
+    def _sync_overdue(self) -> None:
+        overdue = self._payload.overdue()
+        if overdue is not None:
+            with self._telling_of_failed_syncs():
+                self._suspect.add(overdue.segment)
+                overdue.sync()
+                self._suspect.discard(overdue.segment)
+            self._payload.discard([overdue.segment])
 
     def _sync_unproven(self) -> dict[int, int]:
         """Sync the segments that need it; returns how many bytes of each are on the disk now."""
@@ -217,19 +246,6 @@ class LogWriter:
             "UPDATE segments SET durable = max(durable, ?) WHERE id = ? AND NOT failed",
             [(length, key) for key, length in proven.items()],
         )
-
-    def abandon(self) -> None:
-        """After a failure: keep other processes from believing in what could not be synced.
-
-        After a failed sync the page cache still shows the data and a second sync reports success,
-        so the failure must be told. The disk is failing: this is an attempt, no promise.
-        """
-        if self._suspect:
-            with contextlib.suppress(OSError, sqlite3.Error), self._transaction() as db:
-                db.executemany(
-                    "UPDATE segments SET failed = 1 WHERE id = ?", [(s,) for s in self._suspect]
-                )
-            self._suspect.clear()
 
     def retire_now_and_then(self) -> None:
         """Enforce retention, at most once a second."""
