@@ -20,6 +20,8 @@ from slstream.cli.program import program
 from slstream.codecs import defaults
 from slstream.codecs.chain import CodecChain
 from slstream.codecs.registry import built_in_ids, codec_class
+from slstream.frames.link import MAX_FRAME_BYTES
+from slstream.party.alignment import DIGEST_BYTES
 from slstream.topology import Topology, json_schema
 from tests.source_tree import PACKAGE, ROOT
 
@@ -264,6 +266,10 @@ def test_the_example_of_a_codec_section_is_valid(tmp_path: Path) -> None:
     for chain in (codec.forward, codec.backward, codec.evaluation):
         assert chain is not None
         CodecChain.from_config(chain)
+
+
+def test_the_most_rows_are_those_whose_digests_fit_a_frame() -> None:
+    assert f"{MAX_FRAME_BYTES // DIGEST_BYTES:,} rows" in section("Limits and not yet")
 
 
 def test_every_key_of_a_topology_file_is_explained() -> None:
