@@ -187,7 +187,10 @@ class _Supervisor:
         folder = self.directory / party
         folder.mkdir(parents=True, exist_ok=True)
         threads = str(self._topology.threads)
-        search = [str(self._topology.root), os.environ.get("PYTHONPATH", "")]
+        # A topology without a file of its own tells nobody else where the user's modules are. Last
+        # resort, as it hides modules of Python's own: a random.py in that folder would come first.
+        root = str(self._topology.root) if self._topology.path is None else ""
+        search = [root, os.environ.get("PYTHONPATH", "")]
         with (folder / "log.txt").open("wb") as log:
             self._processes[party] = await asyncio.create_subprocess_exec(
                 sys.executable,

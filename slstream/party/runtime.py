@@ -147,9 +147,9 @@ class PartyRuntime:
             reporter.update(lasting=True, state=PartyState.FINISHED, waiting_for=None)
             return summary
         # What others read may not quote this party's data; its own process says all.
-        told = (
-            result.reason_for_peers if isinstance(result, SlstreamError) else type(result).__name__
-        )
+        told: str | None = type(result).__name__
+        if isinstance(result, SlstreamError):
+            told = None if state is PartyState.INTERRUPTED else result.reason_for_peers
         _logger.info("session over", extra={"outcome": state, "why": str(result)})
         reporter.update(lasting=True, state=state, waiting_for=None, message=told)
         return result
