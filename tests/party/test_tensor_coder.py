@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+
+from slstream.codecs.chain import CodecChain
+from slstream.errors import ModelError, RemoteProtocolError, SessionAborted
+from slstream.frames.header import FrameKind
+from slstream.party.tensor_coder import TensorCoder, require_tensor
+from slstream.party.times import Times
+
+TENSOR = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+
+
+def coder(
+    codec: str = "raw32", seed: int = 1, kind: FrameKind = FrameKind.GRADIENT, **parameters: object
+) -> TensorCoder:
+    return TensorCoder(
+        CodecChain.from_config([{"id": codec, **parameters}]),
+        kind,
+        sender="bob",
+        receiver="alice",
+        cut=(3,),
+        seed=seed,
+        times=Times(),
+    )
+
+
+def test_tensors_come_back() -> None:
+    payload = coder().encode(TENSOR, 1, 2)
+    assert payload.raw_bytes == 48
+    np.testing.assert_array_equal(coder().decode(payload.data, 4, 1, 2, None), TENSOR)
+
+
+def test_noise_depends_on_seed_kind_epoch_and_step_alone() -> None:
+    tensor = np.linspace(-1, 1, 600, dtype=np.float32).reshape(200, 3)
+
+    def draw(epoch: int, step: int, seed: int = 1, kind: FrameKind = FrameKind.GRADIENT) -> bytes:
+        noisy = coder("ecsq", seed, kind, step=2.0, rounding="stochastic")
+        return noisy.encode(tensor, epoch, step).data
+
+    assert draw(1, 1) == draw(1, 1)
+    others = {draw(2, 1), draw(1, 2), draw(1, 1, seed=2), draw(1, 1, kind=FrameKind.ACTIVATION)}
+    assert len({draw(1, 1), *others}) == 5
+
+
+@pytest.mark.parametrize("codec", ["raw32", "fp16", "ecsq"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_local_tensor_that_is_not_finite_has_diverged(codec: str, bad: float) -> None:
+    tensor = TENSOR.copy()
+    tensor[2, 1] = bad
+    with pytest.raises(SessionAborted, match=r"bob's gradient of epoch 3, step 4 .*diverged"):
+        coder(codec).encode(tensor, 3, 4)
+
+
+def test_a_foreign_tensor_that_is_not_finite_is_refused_with_its_place() -> None:
+    data = coder().encode(TENSOR, 1, 2).data[:-4] + struct.pack("<f", float("nan"))
+    with pytest.raises(RemoteProtocolError) as caught:
+        coder().decode(data, 4, 1, 2, "topic t, offset 9")
+    assert str(caught.value) == (
+        "bob's gradient of epoch 1, step 2 (topic t, offset 9) was refused: "
+        "it holds NaN or infinite values"
+    )
+
+
+@pytest.mark.parametrize("rows", [0, 3, 5])
+def test_another_number_of_rows_is_refused(rows: int) -> None:
+    data = coder().encode(TENSOR, 1, 2).data
+    with pytest.raises(RemoteProtocolError, match=r"bob's gradient of epoch 1, step 2 .*refused"):
+        coder().decode(data, rows, 1, 2, None)
+
+
+def test_seconds_are_counted() -> None:
+    both = coder()
+    both.decode(both.encode(TENSOR, 1, 1).data, 4, 1, 1, None)
+    assert both._times.codec_s > 0
+
+
+def test_tensors_that_would_not_fit_into_memory_are_refused_before_they_are_made() -> None:
+    require_tensor("bob", (1024,), 262_144)
+    with pytest.raises(ModelError, match=r"bob: expected batches of at most 1073741824 bytes"):
+        require_tensor("bob", (1024,), 262_145)
+    with pytest.raises(ModelError, match=r"2 rows with a cut of \[2147483647, 2147483647\]"):
+        require_tensor("bob", (2**31 - 1, 2**31 - 1), 2)
