@@ -1,4 +1,4 @@
-"""Split learning over a durable log: compressed, resumable, replayable.
+"""Split learning over a durable log, every tensor compressed.
 
     topology = slstream.Topology.load("topology/breast-cancer.yaml")
     summary = slstream.run(topology)
@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from slstream.errors import SlstreamError
+    from slstream.party.scaling import Scaling
     from slstream.party.summary import Summary
     from slstream.party.telemetry import Progress
     from slstream.supervisor import run
     from slstream.topology import Topology
 
-__all__ = ["Progress", "SlstreamError", "Summary", "Topology", "run"]
+__all__ = ["Progress", "Scaling", "SlstreamError", "Summary", "Topology", "run"]
 
 _PLACES = {
     "Progress": "slstream.party.telemetry",
+    "Scaling": "slstream.party.scaling",
     "SlstreamError": "slstream.errors",
     "Summary": "slstream.party.summary",
     "Topology": "slstream.topology",

@@ -10,7 +10,7 @@ import pytest
 
 import slstream
 
-PUBLIC = ["Progress", "SlstreamError", "Summary", "Topology", "run"]
+PUBLIC = ["Progress", "Scaling", "SlstreamError", "Summary", "Topology", "run"]
 """What compatibility promises cover; a change here is a change of the interface."""
 
 

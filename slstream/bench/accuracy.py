@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from slstream.bench.report import Report, Result, at_least
+from slstream.errors import ModelError
 from slstream.party.centralised import train_centralised
 from slstream.party.summary import Baseline, Summary
 from slstream.supervisor import run as run_session
@@ -91,6 +92,13 @@ def _pair(topology: Topology) -> tuple[Summary, Baseline]:
     baseline = train_centralised(topology)
     with tempfile.TemporaryDirectory(prefix="slstream-bench-") as directory:
         summary = run_session(topology, directory=Path(directory))
+    metric = topology.metrics[0]
+    for found, what in ((summary.metrics, "session"), (baseline.metrics, "uncompressed run")):
+        if metric not in found:
+            raise ModelError(
+                f"the {what} of seed {topology.seed} ended without the metric {metric}: its "
+                "validation rows do not define it, or its outputs are not finite"
+            )
     return summary, baseline
 
 

@@ -38,7 +38,7 @@ COMMANDS = {
     ),
 }
 
-HELP = """Split learning over a durable log: compressed, resumable, replayable.
+HELP = """Split learning over a durable log, every tensor compressed.
 
 Parties train one model together without showing each other their data. A topology file says who
 they are and what they agreed on.

@@ -23,6 +23,7 @@ Examples:
 Files of a run, under DIR:
   log/                       what crossed between the parties
   PARTY/model.safetensors    the party's final weights
+  PARTY/scaling.json         what was done to its columns before
   PARTY/log.txt              what its process said
   summary.json               all that the table at the end shows
 """

@@ -1,4 +1,4 @@
-"""A party's final weights: one safetensors file, written atomically."""
+"""What a party keeps of its model: weights and scaling, each file written atomically."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import nn
 
 from slstream.errors import StorageError
+from slstream.party.scaling import Scaling
 
 
 def save_weights(
@@ -42,6 +43,19 @@ def save_weights(
     data = save(tensors, {"slstream": origin})
     write_atomically(path, data)
     return hashlib.sha256(data).hexdigest()
+
+
+def save_scaling(path: Path, scaling: Scaling) -> None:
+    """Write what new rows must go through before the base model sees them.
+
+    Args:
+        path: ``scaling.json``, replaced as a whole or not at all; see :meth:`Scaling.from_json`.
+        scaling: of the party's columns.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    write_atomically(path, scaling.to_json().encode())
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -30,7 +30,8 @@ NAME_PATTERN = r"^(?!(.*-)?to(-|$))[a-z0-9]+(-[a-z0-9]+)*$"
 REFERENCE_PATTERN = r"^([A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*|[a-z][a-z0-9_]*)$"
 """A registered name, or a class of the user's own as ``module:Class``."""
 
-TRANSPORT_PATTERN = r"^(embedded|kafka)://.+"
+TRANSPORT_PATTERN = r"^[a-z][a-z0-9+.-]*://.+"
+"""Any scheme: which ones there are is known to the transports, which packages may add to."""
 
 
 class Role(StrEnum):
@@ -59,7 +60,7 @@ def _reference(value: str) -> str:
 
 def _transport(value: str) -> str:
     if not re.fullmatch(TRANSPORT_PATTERN, value):
-        raise ValueError(f'expected embedded:///FOLDER or kafka://HOST:PORT, found "{value}"')
+        raise ValueError(f'expected a URL such as embedded:///FOLDER, found "{value}"')
     return value
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from slstream.errors import TableError
-from slstream.party.scaling import prepare
+from slstream.errors import DataError, TableError
+from slstream.party.scaling import Scaling, prepare
 from slstream.party.tables import PartyTable
 from slstream.topology import DataSource
 
@@ -84,3 +84,35 @@ def test_no_columns() -> None:
         labels=labels_only.labels,
     )
     assert prepare(empty, source(), rows=order(1, 0), train_rows=1).features.shape == (2, 0)
+
+
+def test_new_rows_are_scaled_alike() -> None:
+    nan = float("nan")
+    features = [[1.0, 5.0, 2.0], [nan, 5.0, 4.0], [3.5, 5.0, 0.1], [7.0, 6.0, 9.0]]
+    prepared = prepare(
+        table(features), source(missing="mean"), rows=order(2, 0, 1, 3), train_rows=3
+    )
+    restored = Scaling.from_json(prepared.scaling.to_json())
+    assert restored.columns == ("c0", "c1", "c2")
+    again = restored.apply(np.array(features, dtype=np.float32)[[2, 0, 1, 3]])
+    assert again.tobytes() == prepared.features.tobytes()
+
+
+def test_a_scaling_for_other_columns_is_refused() -> None:
+    prepared = prepare(table([[1.0], [2.0]]), source(), rows=order(0, 1), train_rows=2)
+    with pytest.raises(DataError, match=r"^expected rows of 1 columns, found shape \[2, 3\]$"):
+        prepared.scaling.apply(np.zeros((2, 3), dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "scaling: not such a document"),
+        ("[]", "scaling: not such a document"),
+        ('{"format": 2, "columns": []}', "scaling: expected format 1, found 2"),
+        ('{"format": 1, "columns": [{"name": "a"}]}', "scaling: not such a document: 'fill'"),
+    ],
+)
+def test_a_damaged_scaling_is_refused(text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Scaling.from_json(text)

@@ -84,8 +84,8 @@ NAME = (
         ("federation: clinic", f"federation: {'a' * 41}", f'1: federation: {NAME}"{"a" * 41}"'),
         (
             "loss: bce",
-            "loss: bce\ntransport: http://x",
-            '14: transport: expected embedded:///FOLDER or kafka://HOST:PORT, found "http://x"',
+            "loss: bce\ntransport: somewhere",
+            '14: transport: expected a URL such as embedded:///FOLDER, found "somewhere"',
         ),
         (
             "loss: bce",
