@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from slstream.errors import Interrupted, SlstreamError, StorageError
 from slstream.party.address import log_url
@@ -76,6 +77,7 @@ class PartyRuntime:
         self._listener = listener
         self._ledger = Ledger(name)
         self._signal: signal.Signals | None = None
+        self._fault: Exception | None = None
 
     async def run(self) -> Summary:
         """Run the session; see :func:`run_party`."""
@@ -88,19 +90,23 @@ class PartyRuntime:
         # The order of the end: the session tells its peers, the reporter sends what it holds, the
         # transport finishes its appends, and the compute thread what it is at.
         try:
-            with self._signals():
+            with self._signals(), self._faults():
                 async with await open_transport(self._url, durability=durability) as transport:
                     _logger.info("log opened", extra={"url": self._url, "durability": durability})
                     return await self._run(transport, compute)
         except asyncio.CancelledError:
-            if self._signal is None:
+            cause = self._cause()
+            if cause is None:
                 raise
-            raise self._interrupted(self._signal) from None
+            raise cause from None
         finally:
             compute.close()
 
-    def _interrupted(self, number: signal.Signals) -> Interrupted:
-        return Interrupted(f"{self.party.id} was interrupted by {number.name}")
+    def _cause(self) -> Exception | None:
+        """Why this party cancelled itself, when it did."""
+        if self._signal is not None:
+            return Interrupted(f"{self.party.id} was interrupted by {self._signal.name}")
+        return self._fault
 
     async def _run(self, transport: Transport, compute: ComputeThread) -> Summary:
         reporter = Reporter(
@@ -134,12 +140,13 @@ class PartyRuntime:
         try:
             summary = await self._take_part(transport, compute, reporter)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._signal is None or task is None:
+            task, cause = asyncio.current_task(), self._cause()
+            if cause is None or task is None:
                 raise
             task.uncancel()
-            state = PartyState.INTERRUPTED
-            result: Exception = self._interrupted(self._signal)
+            result: Exception = cause
+            interrupted = isinstance(cause, Interrupted)
+            state = PartyState.INTERRUPTED if interrupted else PartyState.FAILED
         except Exception as error:  # noqa: BLE001 - raised again by the caller
             state, result = PartyState.FAILED, error
         else:
@@ -203,3 +210,26 @@ class PartyRuntime:
         finally:
             for number in handled:
                 loop.remove_signal_handler(number)
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Let an exception that escapes a callback of the event loop cancel the current task.
+
+        It is a bug, and asyncio would only print it: the party would go on, or wait for ever.
+        """
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            loop.default_exception_handler(context)
+            error = context.get("exception")
+            if "handle" in context and isinstance(error, Exception) and self._fault is None:
+                self._fault = error
+                if task is not None:
+                    task.cancel()
+
+        before = loop.get_exception_handler()
+        loop.set_exception_handler(end)
+        try:
+            yield
+        finally:
+            loop.set_exception_handler(before)

@@ -190,3 +190,20 @@ def test_peers_need_not_agree_on_local_facts(tmp_path: Path) -> None:
     local: Topology = topology(tmp_path, durability="step", timeouts={"peer_s": 19})
     outcomes = run_all(tmp_path / "run", {"bob": local, "alice": federation})
     assert summary_of(outcomes["bob"]).outcome == "finished"
+
+
+def test_a_fault_in_a_callback_ends_the_party(tmp_path: Path) -> None:
+    """asyncio only prints it; a party must neither go on with half of its parts, nor wait."""
+
+    def fail() -> None:
+        raise ZeroDivisionError("a bug")
+
+    async def main() -> None:
+        runtime = PartyRuntime("bob", topology(tmp_path), tmp_path / "run", lambda progress: None)
+        asyncio.get_running_loop().call_later(0.5, fail)
+        async with asyncio.timeout(20):
+            await runtime.run()
+
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        asyncio.run(main())
+    assert states(tmp_path / "run", "bob")[-1].state is PartyState.FAILED
