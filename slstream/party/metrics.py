@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-
-Goal = Literal["max", "min"]
-
-GOALS: dict[str, Goal] = {
-    "accuracy": "max",
-    "auc": "max",
-    "loss": "min",
-    "mae": "min",
-    "r2": "max",
-}
-"""Which way each metric gets better."""
 
 
 def validation_metrics(
