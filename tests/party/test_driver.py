@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from slstream.errors import PeerTimeout, RemoteProtocolError, SessionAborted, SessionRefused
+from slstream.party.alignment import DIGEST_BYTES
 from slstream.party.driver import printable_reason
 from slstream.protocol.messages import Open, Verdict, decode_message, encode_message
 from slstream.transport.contract import Record
@@ -78,8 +79,13 @@ HOSTILE = [
     ("bob", ACTIVATION_1, with_field(34, b"\xff\xff\xff\xff"), "no frame of this link.*FrameToo"),
     ("bob", ACTIVATION_1, lambda value: value[:30], "no frame of this link.*TruncatedFrame"),
     ("bob", ACTIVATION_1, lambda _: b"GET / HTTP/1.1", "no frame of this link"),
-    ("bob", IDS, with_payload(lambda p: p[:-16]), "id digests of bob .*expected"),
-    ("bob", IDS, with_payload(lambda p: p[16:] + p[:16]), "id digests of bob .*sorted and unique"),
+    ("bob", IDS, with_payload(lambda p: p[:-DIGEST_BYTES]), "id digests of bob .*expected"),
+    (
+        "bob",
+        IDS,
+        with_payload(lambda p: p[DIGEST_BYTES:] + p[:DIGEST_BYTES]),
+        "id digests of bob .*sorted and unique",
+    ),
     ("bob", JOIN, with_payload(lambda _: b'{"type":"ready"}'), "'ready'; expected the message 'jo"),
     ("bob", READY, with_payload(lambda _: b"{}"), "control message"),
     ("alice", MATCH, with_payload(lambda p: p + b"\0"), "match bitmap of alice .*expected"),

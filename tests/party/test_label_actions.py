@@ -24,7 +24,11 @@ from tests.party.test_driver import JOIN, replaced, rewritten
     ("changes", "error", "text"),
     [
         ({"digest": "0" * 64}, SessionRefused, "bob joined with the topology digest 0000"),
-        ({"rows": 51}, RemoteProtocolError, r"digests of bob \(topic .*, offset 1\): expected 816"),
+        (
+            {"rows": 51},
+            RemoteProtocolError,
+            r"digests of bob \(topic .*, offset 1\): .* for 51 rows",
+        ),
         ({"cut": [2**30, 8]}, SessionRefused, r"bob offers a cut of \[1073741824, 8\]: shape"),
         (
             {"cut": [5]},
