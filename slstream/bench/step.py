@@ -96,7 +96,7 @@ def run(*, transport_url: str | None = None, steps: int = 200) -> Report:
 
 
 def _parts(party: str, spent: TimeSpent, steps: int) -> list[Result]:
-    """Means over the whole session, its opening included."""
+    """Means over all steps, without the session's opening."""
     return [
         Result(name=f"{party}_{part}_ms", value=1000 * seconds / steps, unit="ms")
         for part, seconds in (

@@ -157,16 +157,21 @@ def _sums(traffic: Iterable[Traffic]) -> tuple[str, ...]:
 def _time(summary: Summary) -> Table:
     table = _table("Time")
     table.add_column("party")
-    for name in ("compute", "codec", "transport", "waiting", "other", "total"):
+    for name in ("opening", "compute", "codec", "transport", "waiting", "total"):
         table.add_column(name, justify="right", no_wrap=True)
     for party, spent in summary.time.items():
-        parts = (spent.compute_s, spent.codec_s, spent.transport_s, spent.waiting_s)
-        other_s = max(spent.total_s - sum(parts), 0.0)
-        seconds = (*parts, other_s, spent.total_s)
+        seconds = (
+            spent.opening_s,
+            spent.compute_s,
+            spent.codec_s,
+            spent.transport_s,
+            spent.waiting_s,
+            spent.total_s,
+        )
         table.add_row(printable(party), *(human_seconds(each) for each in seconds))
     if summary.time and summary.baseline is not None:
         total = human_seconds(summary.baseline.total_s)
-        table.add_row("one process", "", "", "", "", "", total, style="dim")
+        table.add_row("one process", *[""] * 5, total, style="dim")
     return table
 
 

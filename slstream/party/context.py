@@ -54,7 +54,7 @@ class PartyContext:
             rows: what was matched.
             started_at: :func:`time.perf_counter` at the opening.
         """
-        self.times.compute_s = max(0.0, self.compute.busy_s - self.times.codec_s)
+        spent = self.times.spent(perf_counter() - started_at, self.compute.busy_s)
         return Summary(
             federation=self.topology.federation,
             session=session,
@@ -70,7 +70,7 @@ class PartyContext:
             },
             party_rows=outcome.party_rows,
             traffic=self.ledger.traffic(),
-            time={self.party.id: self.times.spent(perf_counter() - started_at)},
+            time={self.party.id: spent},
             weights=outcome.weights,
             environment=self.environment,
         )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from time import perf_counter
 
 from slstream.errors import (
     LocalProtocolError,
@@ -87,12 +88,15 @@ class Driver:
         self._inbound: dict[str, Inbound] = {}
         self._outbound: dict[str, Outbound] = {}
         self._joined = False
+        self._training = False
+        self.started_at = 0.0
+        """:func:`time.perf_counter` when the links were opened."""
         self.rows: Rows | None = None
         """What was matched, once it was."""
 
     async def open_links(self) -> None:
         """Create the topics of this party's links where they are missing."""
-        context = self._context
+        context, self.started_at = self._context, perf_counter()
         own, federation = context.party.id, context.topology.federation
         context.reporter.update(session=self._session)
         for peer in self._peers:
@@ -254,6 +258,10 @@ class Driver:
             case Prepare() | Match():
                 update(state=PartyState.OPENING, waiting_for=None)
             case Forward(kind=FrameKind.ACTIVATION) | Fuse():
+                if not self._training:
+                    self._training = True
+                    opening_s = perf_counter() - self.started_at
+                    self._context.times.end_opening(opening_s, self._context.compute.busy_s)
                 update(
                     state=PartyState.TRAINING,
                     epoch=action.epoch,

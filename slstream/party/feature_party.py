@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from time import perf_counter
 from typing import NoReturn
 
 from slstream.errors import SessionAborted, SessionRefused, SlstreamError
@@ -64,13 +63,12 @@ async def _follow(context: PartyContext, announce: Announce) -> Summary:
 
     driver = Driver(context, announce.session, [label_party], actions.perform, watch)
     await driver.open_links()
-    started_at = perf_counter()
     if reason := _objection(context, announce):
         await driver.last_word(reason)
         await _refuse(context, announce, reason)
     _logger.info("session joined", extra={"session": announce.session, "label_party": label_party})
     outcome = await driver.drive(feature_session(label_party, plan_of(context.topology)))
-    return context.summary(announce.session, outcome, rows_of(driver.rows), started_at)
+    return context.summary(announce.session, outcome, rows_of(driver.rows), driver.started_at)
 
 
 def _error_of(announce: Announce, closed: Close) -> SessionAborted:

@@ -7,7 +7,6 @@ import logging
 import secrets
 from contextlib import suppress
 from datetime import UTC, datetime
-from time import perf_counter
 from typing import Literal
 
 from slstream.errors import SlstreamError
@@ -61,7 +60,6 @@ async def lead(context: PartyContext) -> Summary:
 
     driver = Driver(context, session, peers, actions.perform, watch)
     await driver.open_links()
-    started_at = perf_counter()
     try:
         # Once this is called the session may be known, whatever happens here.
         await context.lobby.announce(
@@ -92,7 +90,7 @@ async def lead(context: PartyContext) -> Summary:
         raise
     ended: Outcome = "finished" if outcome.stopped_early is None else "stopped early"
     await _close(context, session, ended, outcome.stopped_early or "")
-    return context.summary(session, outcome, rows_of(driver.rows), started_at)
+    return context.summary(session, outcome, rows_of(driver.rows), driver.started_at)
 
 
 async def _close(context: PartyContext, session: str, outcome: Outcome, reason: str) -> None:

@@ -30,6 +30,9 @@ class Traffic:
 class TimeSpent:
     """Where one party's seconds of wall time went."""
 
+    opening_s: float
+    """From the announcement to the first training step: loading, matching rows, waiting for all
+    parties to join. The four parts below begin after it."""
     compute_s: float
     codec_s: float
     transport_s: float
@@ -37,7 +40,7 @@ class TimeSpent:
     """Waiting for peers (their compute included)."""
     total_s: float
     """From the session's opening to its end. Validation batches are computed while the party waits
-    for the next ones, so the other four may add up to a little more."""
+    for the next ones, so the others may add up to a little more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,16 +12,29 @@ from slstream.party.summary import TimeSpent
 
 @dataclass(slots=True)
 class Times:
-    """Seconds so far, by what they were spent on."""
+    """Seconds so far, by what they were spent on; the parts begin with the first training step."""
 
-    compute_s: float = 0.0
+    opening_s: float = 0.0
+    busy_before_s: float = 0.0
+    """Of the compute thread, during the opening."""
     codec_s: float = 0.0
     transport_s: float = 0.0
     waiting_s: float = 0.0
 
     def clear(self) -> None:
         """Begin anew, for another session."""
-        self.compute_s = self.codec_s = self.transport_s = self.waiting_s = 0.0
+        self.codec_s = self.transport_s = self.waiting_s = 0.0
+        self.opening_s = self.busy_before_s = 0.0
+
+    def end_opening(self, opening_s: float, busy_s: float) -> None:
+        """Begin with the parts: training starts.
+
+        Args:
+            opening_s: how long the opening took.
+            busy_s: seconds of the compute thread so far.
+        """
+        self.clear()
+        self.opening_s, self.busy_before_s = opening_s, busy_s
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
@@ -32,10 +45,16 @@ class Times:
         finally:
             setattr(self, name, getattr(self, name) + perf_counter() - start)
 
-    def spent(self, total_s: float) -> TimeSpent:
-        """The times of a session that took ``total_s``."""
+    def spent(self, total_s: float, busy_s: float) -> TimeSpent:
+        """The times of a session.
+
+        Args:
+            total_s: how long it took.
+            busy_s: seconds of the compute thread in all; coding is part of them.
+        """
         return TimeSpent(
-            compute_s=self.compute_s,
+            opening_s=self.opening_s,
+            compute_s=max(0.0, busy_s - self.busy_before_s - self.codec_s),
             codec_s=self.codec_s,
             transport_s=self.transport_s,
             waiting_s=self.waiting_s,

@@ -40,7 +40,12 @@ def traffic(sender: str, receiver: str, kind: str, codec: str, raw: int, wire: i
 
 def spent(compute_s: float) -> TimeSpent:
     return TimeSpent(
-        compute_s=compute_s, codec_s=0.31, transport_s=0.2, waiting_s=2.2, total_s=134.1
+        opening_s=4.5,
+        compute_s=compute_s,
+        codec_s=0.31,
+        transport_s=0.2,
+        waiting_s=2.2,
+        total_s=134.1,
     )
 
 

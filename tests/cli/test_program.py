@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -215,3 +217,36 @@ def test_a_place_without_a_command_is_a_clear_bug() -> None:
     group = LazyGroup("group", places={"nothing": place}, help="Test.")
     with pytest.raises(TypeError, match="is no click command"):
         group.get_command(click.Context(group), "nothing")
+
+
+def _catches_sigterm(process: subprocess.Popen[str]) -> bool:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def test_sigterm_before_a_session_handles_it_ends_like_ctrl_c() -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import time\n"
+            "from slstream.cli import main, program\n"
+            "program.program = lambda: time.sleep(30)  # as if libraries were loading\n"
+            "main([])",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for _ in range(1000):
+            if _catches_sigterm(process):
+                break
+            time.sleep(0.01)
+        process.terminate()
+        _, stderr = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert stderr == "stopped: interrupted\n"

@@ -31,7 +31,7 @@ def test_says_everything_and_fits(width: int) -> None:
         "activation ecsq 280 18.4 MB 700 kB 26.3x",
     ]
     assert "all 1,120 36.8 MB 1.53 MB 24.1x" in traffic
-    assert "alice 1.20 s 0.31 s 0.20 s 2.20 s 2 m 10 s 2 m 14 s" in lines
+    assert "alice 4.50 s 1.20 s 0.31 s 0.20 s 2.20 s 2 m 14 s" in lines
     assert "one process 0.84 s" in lines
     assert "alice/model.safetensors sha256 abababababababab" in lines
     assert "All of this run lies in runs/breast-cancer-1/:" in lines

@@ -30,7 +30,9 @@ SUMMARY = Summary(
             wire_bytes=100,
         )
     ],
-    time={"a": TimeSpent(compute_s=1, codec_s=2, transport_s=3, waiting_s=4, total_s=11)},
+    time={
+        "a": TimeSpent(opening_s=1, compute_s=1, codec_s=2, transport_s=3, waiting_s=4, total_s=11)
+    },
     weights={"a": "0" * 64},
     environment={"python": "3"},
 )
