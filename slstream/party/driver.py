@@ -18,6 +18,7 @@ from slstream.frames.header import FrameKind
 from slstream.frames.link import FrameWriter
 from slstream.frames.topics import link_topic
 from slstream.party.context import PartyContext
+from slstream.party.doing import doing
 from slstream.party.link import Inbound, Outbound, Place, Places
 from slstream.party.telemetry import PartyState
 from slstream.protocol.actions import (
@@ -178,7 +179,8 @@ class Driver:
                 return None
             case EpochEnd():
                 # A checkpoint must never be ahead of the log that led to it.
-                with self._context.times.measure("transport_s"):
+                what = f"force the frames up to the end of epoch {action.epoch} to the disk"
+                with self._context.times.measure("transport_s"), doing(what):
                     await self._context.transport.flush()
                 return await self._perform_locally(action, self._places())
             case _:

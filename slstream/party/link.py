@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
@@ -14,12 +13,12 @@ from slstream.errors import (
     RemoteProtocolError,
     SessionAborted,
     SlstreamError,
-    TransportError,
 )
 from slstream.frames.frame import Frame
 from slstream.frames.header import FrameKind
 from slstream.frames.link import MAX_FRAME_BYTES, FrameReader, FrameWriter
 from slstream.frames.wire_size import frame_wire_size, wire_size
+from slstream.party.doing import doing
 from slstream.party.ledger import Ledger
 from slstream.party.times import Times
 from slstream.protocol.actions import Arrival, raise_if_over
@@ -54,15 +53,6 @@ class Place:
 
 Places = Mapping[str, Place]
 """By peer: where the frame that was taken last from it lies in the log."""
-
-
-@contextmanager
-def _naming(what: str) -> Iterator[None]:
-    """Say in a transport's error what was being done, and where."""
-    try:
-        yield
-    except TransportError as error:
-        raise type(error)(f"cannot {what}: {error}") from error
 
 
 class Outbound:
@@ -135,8 +125,8 @@ class Outbound:
             raw_bytes=frame_wire_size(raw_bytes, key=records[0].key, headers=records[0].headers),
             wire_bytes=sum(wire_size(record) for record in records),
         )
-        doing = f"send {kind.label} to {self.receiver} (topic {self._topic})"
-        with self._times.measure("transport_s"), _naming(doing):
+        what = f"send {kind.label} to {self.receiver} (topic {self._topic})"
+        with self._times.measure("transport_s"), doing(what):
             await self._transport.append(
                 self._topic,
                 [Record(key=r.key, headers=r.headers, value=r.value) for r in records],
@@ -228,7 +218,7 @@ class Inbound:
         say_at_s = 0.0
         while not self._ready:
             # Ticks go by the clock: records that complete no frame must not put them off.
-            with self._times.measure("waiting_s"), _naming(f"read from {self.sender}"):
+            with self._times.measure("waiting_s"), doing(f"read from {self.sender} ({self.place})"):
                 came = await self._transport.wait(
                     self.topic, self._offset, timeout_s=min(TICK_S, timeout_s)
                 )
@@ -259,7 +249,7 @@ class Inbound:
         """
         if self._ready_cost >= READ_AHEAD_BYTES:
             return
-        with self._times.measure("transport_s"), _naming(f"read from {self.sender}"):
+        with self._times.measure("transport_s"), doing(f"read from {self.sender} ({self.place})"):
             records = await self._transport.read(self.topic, self._offset)
         for record in records:
             try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 
 from slstream.errors import PeerTimeout, RemoteProtocolError
 from slstream.frames.topics import check_name, lobby_topic
+from slstream.party.doing import doing
 from slstream.protocol.messages import Announce, Close, decode_message, encode_message
-from slstream.transport.contract import Record, Transport
+from slstream.transport.contract import Record, StoredRecord, Transport
 
 _TICK_S = 1.0
 _SAY_AGAIN_S = 30.0
@@ -41,10 +42,14 @@ class Lobby:
 
     async def refresh(self) -> None:
         """Read what has come since."""
-        while records := await self._transport.read(self._topic, self._offset):
+        while records := await self._read():
             for record in records:
                 self._fold(record.value)
             self._offset = records[-1].offset + 1
+
+    async def _read(self) -> Sequence[StoredRecord]:
+        with doing(f"read the lobby (topic {self._topic}, offset {self._offset})"):
+            return await self._transport.read(self._topic, self._offset)
 
     def _fold(self, value: bytes) -> None:
         try:
@@ -141,4 +146,5 @@ class Lobby:
 
     async def _append(self, value: bytes, session: str) -> None:
         record = Record(key=session.encode(), headers=(("kind", b"lobby"),), value=value)
-        await self._transport.append(self._topic, [record])
+        with doing(f"write to the lobby (topic {self._topic})"):
+            await self._transport.append(self._topic, [record])

@@ -6,6 +6,7 @@ import asyncio
 
 from slstream.errors import UnknownSchema
 from slstream.frames.topics import schemas_topic
+from slstream.party.doing import doing
 from slstream.schemas.document import Schema
 from slstream.schemas.registry import RegisteredSchema, RegistryFold
 from slstream.transport.contract import Record, TopicConfig, Transport
@@ -61,7 +62,8 @@ class RegistryLog:
             headers=(("fingerprint", schema.fingerprint.encode()),),
             value=value,
         )
-        await self._transport.append(self._topic, [record])
+        with doing(f"register a schema (topic {self._topic})"):
+            await self._transport.append(self._topic, [record])
         # The append is visible, so one pass reads it and all that came before it.
         await self._read_on()
         return self._fold.id_of(schema)
@@ -100,8 +102,10 @@ class RegistryLog:
 
     async def _read_on(self) -> None:
         """Fold everything up to the end that the log has now."""
+        what = f"read the schemas (topic {self._topic}, offset {self._fold.next_offset})"
         async with self._reading:
-            end = await self._transport.end_offset(self._topic)
-            while self._fold.next_offset < end:
-                for record in await self._transport.read(self._topic, self._fold.next_offset):
-                    self._fold.apply(record.offset, record.value)
+            with doing(what):
+                end = await self._transport.end_offset(self._topic)
+                while self._fold.next_offset < end:
+                    for record in await self._transport.read(self._topic, self._fold.next_offset):
+                        self._fold.apply(record.offset, record.value)
