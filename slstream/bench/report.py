@@ -33,13 +33,12 @@ class Report:
     environment: dict[str, str] = field(default_factory=lambda: bench_environment())
 
     def to_json(self) -> str:
-        """One JSON object: bench, environment, results, notes."""
+        """One JSON object: bench, environment, results; the notes are part of the environment."""
         return json.dumps(
             {
                 "bench": self.bench,
-                "environment": self.environment,
+                "environment": {**self.environment, "notes": list(self.notes)},
                 "results": [asdict(result) for result in self.results],
-                "notes": list(self.notes),
             }
         )
 

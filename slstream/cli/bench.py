@@ -20,7 +20,7 @@ Examples:
 
 \b
 With --json, each prints one object:
-  {"bench", "environment", "results": [{"name", "value", "unit", "target", "holds"}], "notes"}
+  {"bench", "environment", "results": [{"name", "value", "unit", "target", "holds"}]}
 """
 
 

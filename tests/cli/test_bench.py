@@ -42,7 +42,7 @@ def test_json_is_one_object_alone() -> None:
     result = CliRunner().invoke(bench(4.0), ["--json", "--steps", "7"])
     document = json.loads(result.stdout)
     assert document["bench"] == "step"
-    assert document["notes"] == ["7 steps"]
+    assert document["environment"]["notes"] == ["7 steps"]
     assert document["results"][0] == {
         "name": "step_overhead_ms",
         "value": 4.0,
