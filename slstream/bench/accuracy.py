@@ -17,6 +17,7 @@ from slstream.bench.report import Report, Result, at_least
 from slstream.errors import ModelError
 from slstream.party.centralised import train_centralised
 from slstream.party.summary import Baseline, Summary
+from slstream.protocol.early_stop import LOWER_IS_BETTER
 from slstream.supervisor import run as run_session
 from slstream.topology import Topology
 
@@ -47,7 +48,10 @@ def run(topology: Topology, *, seeds: int) -> Report:
         *_delta_results(metric, pairs, prefix="metric", claim=seeds >= _CLAIM_SEEDS),
     ]
     for other in topology.metrics[1:]:
-        if all(other in s.metrics and other in b.metrics for s, b in pairs):
+        # Points are hundredths of a metric between 0 and 1; losses are not.
+        if other not in LOWER_IS_BETTER and all(
+            other in s.metrics and other in b.metrics for s, b in pairs
+        ):
             results += _delta_results(other, pairs, prefix=other, claim=False)
     results += [
         Result(name="metric", value=fmean(s.metrics[metric] for s, _ in pairs), unit=metric),
