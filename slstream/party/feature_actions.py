@@ -15,7 +15,6 @@ from slstream.party.link import Places
 from slstream.party.models import BuiltBase, build_base
 from slstream.party.negotiation import Negotiation
 from slstream.party.party_data import PartyData
-from slstream.party.scaling import Scaling
 from slstream.party.tables import load_table
 from slstream.party.tensor_coder import TensorCoder, require_tensor
 from slstream.party.weights import save_scaling, save_weights
@@ -75,7 +74,6 @@ class FeatureActions:
         self._data: PartyData | None = None
         self._model: BuiltBase | None = None
         self._part: BasePart | None = None
-        self._scaling: Scaling | None = None
         self._coders: dict[FrameKind, TensorCoder] = {}
 
     async def perform(self, action: Action, places: Places) -> object:
@@ -157,7 +155,7 @@ class FeatureActions:
             prepared.features,
             self._topology.seed,
         )
-        self._scaling = prepared.scaling
+        save_scaling(self._directory / "scaling.json", prepared.scaling)
         return rows
 
     async def _adopt(self, action: Adopt) -> None:
@@ -189,8 +187,6 @@ class FeatureActions:
 
     def _save(self) -> str:
         part = self._aligned()
-        if self._scaling is not None:
-            save_scaling(self._directory / "scaling.json", self._scaling)
         return save_weights(
             self._directory / "model.safetensors",
             {"base": part.module},

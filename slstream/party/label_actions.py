@@ -30,7 +30,6 @@ from slstream.party.metrics import validation_metrics
 from slstream.party.models import build_base, build_fuse
 from slstream.party.negotiation import Negotiation
 from slstream.party.party_data import PartyData
-from slstream.party.scaling import Scaling
 from slstream.party.tables import PartyTable, load_table
 from slstream.party.tensor_coder import require_tensor
 from slstream.party.weights import save_scaling, save_weights
@@ -87,7 +86,6 @@ class LabelActions:
         self._data: PartyData | None = None
         self._table: PartyTable | None = None
         self._part: FusePart | None = None
-        self._scaling: Scaling | None = None
 
     async def load(self) -> None:
         """Load the table; done before the session is announced, so that a bad file stops it.
@@ -178,7 +176,7 @@ class LabelActions:
 
         topology, base, shapes = self._topology, None, dict(cuts)
         if self._party.base is not None:
-            self._scaling = prepared.scaling
+            save_scaling(self._directory / "scaling.json", prepared.scaling)
             model = build_base(self._party, topology, in_features=len(self._table.columns))
             shapes[self._party.id] = model.cut_shape
             base = BasePart(
@@ -250,8 +248,6 @@ class LabelActions:
         return metrics
 
     def _save(self) -> str:
-        if self._scaling is not None:
-            save_scaling(self._directory / "scaling.json", self._scaling)
         return save_weights(
             self._directory / "model.safetensors",
             self._modules(),
