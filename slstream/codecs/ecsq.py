@@ -12,7 +12,7 @@ Forms after the raw one (:mod:`slstream.codecs.payload`):
     1       4     step, float32 little-endian, finite and above 0
     5       1     the sum of classes of context 0
     6       ...   frequency tables of the 10 contexts, bits, filled up to a byte
-    ...     16    the 4 coder states, u32 little-endian
+    ...     32    the 8 coder states, u32 little-endian
     ...     2w    w words of the coder, u16 little-endian
     ...     ...   one LEB128 number for every escaped symbol, in order: symbol - 255
 

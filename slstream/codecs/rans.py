@@ -34,7 +34,7 @@ TOTAL = 1 << PROBABILITY_BITS
 SYMBOLS = 256
 ESCAPE = 255
 
-STATES = 4
+STATES = 8
 """Interleaved states: enough to hide the latency of one behind the others."""
 
 _LOW = 1 << 16
@@ -380,20 +380,43 @@ def encode_span(
             states[i - whole], reciprocals[at], intervals[at], words, position
         )
     s0, s1, s2, s3 = states[0], states[1], states[2], states[3]
+    s4, s5, s6, s7 = states[4], states[5], states[6], states[7]
     # Unsigned indices spare the check for negative ones that numba adds to every access.
     k: Scalar = np.uint64(whole)
-    one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
     while k > 0:
-        k -= four
-        at = np.uint32(contexts[k + three]) << np.uint32(8) | np.uint32(symbols[k + three])
+        k -= np.uint64(STATES)
+        at = np.uint32(contexts[k + np.uint64(7)]) << np.uint32(8) | np.uint32(
+            symbols[k + np.uint64(7)]
+        )
+        s7, position = _push(s7, reciprocals[at], intervals[at], words, position)
+        at = np.uint32(contexts[k + np.uint64(6)]) << np.uint32(8) | np.uint32(
+            symbols[k + np.uint64(6)]
+        )
+        s6, position = _push(s6, reciprocals[at], intervals[at], words, position)
+        at = np.uint32(contexts[k + np.uint64(5)]) << np.uint32(8) | np.uint32(
+            symbols[k + np.uint64(5)]
+        )
+        s5, position = _push(s5, reciprocals[at], intervals[at], words, position)
+        at = np.uint32(contexts[k + np.uint64(4)]) << np.uint32(8) | np.uint32(
+            symbols[k + np.uint64(4)]
+        )
+        s4, position = _push(s4, reciprocals[at], intervals[at], words, position)
+        at = np.uint32(contexts[k + np.uint64(3)]) << np.uint32(8) | np.uint32(
+            symbols[k + np.uint64(3)]
+        )
         s3, position = _push(s3, reciprocals[at], intervals[at], words, position)
-        at = np.uint32(contexts[k + two]) << np.uint32(8) | np.uint32(symbols[k + two])
+        at = np.uint32(contexts[k + np.uint64(2)]) << np.uint32(8) | np.uint32(
+            symbols[k + np.uint64(2)]
+        )
         s2, position = _push(s2, reciprocals[at], intervals[at], words, position)
-        at = np.uint32(contexts[k + one]) << np.uint32(8) | np.uint32(symbols[k + one])
+        at = np.uint32(contexts[k + np.uint64(1)]) << np.uint32(8) | np.uint32(
+            symbols[k + np.uint64(1)]
+        )
         s1, position = _push(s1, reciprocals[at], intervals[at], words, position)
         at = np.uint32(contexts[k]) << np.uint32(8) | np.uint32(symbols[k])
         s0, position = _push(s0, reciprocals[at], intervals[at], words, position)
     states[0], states[1], states[2], states[3] = s0, s1, s2, s3
+    states[4], states[5], states[6], states[7] = s4, s5, s6, s7
     return position
 
 
@@ -440,13 +463,19 @@ def decode_span(
     whole = n - n % STATES
     end = np.uint64(words.size - STATES)
     s0, s1, s2, s3 = states[0], states[1], states[2], states[3]
+    s4, s5, s6, s7 = states[4], states[5], states[6], states[7]
     for i in range(0, whole, STATES):
         symbols[i], s0, position = _pop(s0, contexts[i], slots, words, position)
         symbols[i + 1], s1, position = _pop(s1, contexts[i + 1], slots, words, position)
         symbols[i + 2], s2, position = _pop(s2, contexts[i + 2], slots, words, position)
         symbols[i + 3], s3, position = _pop(s3, contexts[i + 3], slots, words, position)
+        symbols[i + 4], s4, position = _pop(s4, contexts[i + 4], slots, words, position)
+        symbols[i + 5], s5, position = _pop(s5, contexts[i + 5], slots, words, position)
+        symbols[i + 6], s6, position = _pop(s6, contexts[i + 6], slots, words, position)
+        symbols[i + 7], s7, position = _pop(s7, contexts[i + 7], slots, words, position)
         position = min(position, end)
     states[0], states[1], states[2], states[3] = s0, s1, s2, s3
+    states[4], states[5], states[6], states[7] = s4, s5, s6, s7
     for i in range(whole, n):
         symbols[i], states[i - whole], position = _pop(
             states[i - whole], contexts[i], slots, words, position

@@ -61,7 +61,7 @@ def test_the_rate_is_near_the_entropy_of_each_context() -> None:
 def test_certain_symbols_cost_nothing() -> None:
     symbols = np.zeros(1 << 16, np.uint8)
     data = rans.encode(symbols, symbols, [symbols.size], CONTEXTS)
-    assert len(data) <= 24
+    assert len(data) <= 40
 
 
 def test_frequencies_sum_to_the_total_whatever_the_counts() -> None:
@@ -117,7 +117,7 @@ def test_a_flipped_word_is_noticed() -> None:
 
 def test_bytes_without_tables_are_refused() -> None:
     for data in (b"", b"\xff" * 3, b"\xbf" + b"\xff" * 2000):
-        with pytest.raises(DecodeError, match="expected frequency tables and 4 coder states"):
+        with pytest.raises(DecodeError, match="expected frequency tables and 8 coder states"):
             rans.Decoder(np.frombuffer(data, np.uint8), CONTEXTS, 10)
 
 
