@@ -95,14 +95,16 @@ class FusePart:
             output = self.module(*self._combine(activations))
         return self._loss_of(output, self.labels[torch.from_numpy(rows)])
 
-    def step(
+    def start(
         self,
         activations: Mapping[str, npt.NDArray[np.float32]],
         rows: npt.NDArray[np.int64],
         epoch: int,
         step: int,
     ) -> tuple[dict[str, npt.NDArray[np.float32]], float]:
-        """One training step.
+        """Compute all gradients of a training step; :meth:`finish` applies the own ones.
+
+        Two calls, so that no peer's gradient waits for the optimisers.
 
         Args:
             activations: of the peers, float32 [batch, ...], by party id.
@@ -121,10 +123,8 @@ class FusePart:
             for peer, activation in activations.items()
         }
         joined: dict[str, torch.Tensor] = dict(leaves)
-        optimizers = [self._optimizer]
         if self.base is not None:
             joined[self.party] = self.base.forward(rows, epoch, step)
-            optimizers.append(self.base.optimizer)
         loss = self.loss(joined, rows, epoch, step)
         value = float(loss.detach())
         if not np.isfinite(value):
@@ -132,14 +132,10 @@ class FusePart:
                 f"the training loss is {value} in epoch {epoch}, step {step}: training diverged; "
                 "a lower learning rate may help"
             )
-        for optimizer in optimizers:
-            if optimizer is not None:
-                optimizer.zero_grad(set_to_none=True)
+        for optimizer in self._optimizers():
+            optimizer.zero_grad(set_to_none=True)
         with model_code(self.party, "model"):
             torch.autograd.backward(loss)
-            for optimizer in optimizers:
-                if optimizer is not None:
-                    optimizer.step()
         gradients = {
             peer: np.zeros(leaf.shape, dtype=np.float32)
             if leaf.grad is None
@@ -147,6 +143,16 @@ class FusePart:
             for peer, leaf in leaves.items()
         }
         return gradients, value
+
+    def finish(self) -> None:
+        """Take one optimiser step with the gradients of the last :meth:`start`."""
+        with model_code(self.party, "model"):
+            for optimizer in self._optimizers():
+                optimizer.step()
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        optimizers = [self._optimizer, self.base.optimizer if self.base is not None else None]
+        return [optimizer for optimizer in optimizers if optimizer is not None]
 
     def predict(self, activations: Activations, rows: npt.NDArray[np.int64]) -> None:
         """Compute and keep the outputs of a validation batch until :meth:`outputs`."""

@@ -44,6 +44,7 @@ from slstream.protocol.actions import (
     Rows,
     Save,
     Score,
+    Update,
 )
 from slstream.topology.topology import Party, Topology
 
@@ -112,6 +113,9 @@ class LabelActions:
                 gradients, loss = await self._compute.call(lambda: self._fuse(action, places))
                 self._on_loss(action.epoch, action.step, loss)
                 return gradients
+            case Update():
+                # Its outcome shows in the next step, which the same thread computes after it.
+                await self._compute.defer(self._matched().finish)
             case Predict():
                 await self._compute.defer(lambda: self._predict(action, places))
             case Score():
@@ -213,7 +217,7 @@ class LabelActions:
             )
             for peer, payload in action.activations.items()
         }
-        gradients, loss = self._matched().step(activations, rows, action.epoch, action.step)
+        gradients, loss = self._matched().start(activations, rows, action.epoch, action.step)
         return {
             peer: self._negotiation.offered_coder(peer, FrameKind.GRADIENT).encode(
                 gradient, action.epoch, action.step

@@ -232,7 +232,7 @@ class Matched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fuse:
-    """One training step of the fuse model, from the activations of all peers.
+    """Compute a training step's loss and gradients, from the activations of all peers.
 
     Result: the encoded gradients, ``Mapping[str, Payload]`` by peer.
     """
@@ -240,6 +240,17 @@ class Fuse:
     epoch: int
     step: int
     activations: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """Take the optimiser step of the last :class:`Fuse`. Result: ``None``.
+
+    An action of its own, so that the peers have their gradients first.
+    """
+
+    epoch: int
+    step: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +283,7 @@ Action = (
     | Backward
     | Match
     | Fuse
+    | Update
     | Predict
     | Score
 )

@@ -11,7 +11,16 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from slstream.frames.header import FrameKind
-from slstream.protocol.actions import Action, Backward, Forward, Fuse, Payload, Receive, Send
+from slstream.protocol.actions import (
+    Action,
+    Backward,
+    Forward,
+    Fuse,
+    Payload,
+    Receive,
+    Send,
+    Update,
+)
 from slstream.protocol.session import expect
 
 Part = Generator[Action, Any, None]
@@ -50,3 +59,4 @@ def label_epoch(peers: Sequence[str], epoch: int, steps: int) -> Part:
                 epoch=epoch,
                 step=step,
             )
+        yield Update(epoch=epoch, step=step)

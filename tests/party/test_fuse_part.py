@@ -72,7 +72,10 @@ def test_a_step_gives_the_gradients_of_the_joined_model() -> None:
     assert own.weight.grad is not None
     weight = own.weight.detach() - 0.1 * own.weight.grad
 
-    gradients, value = part.step({"b": cut}, ROWS, 1, 1)
+    before = own.weight.detach().clone()
+    gradients, value = part.start({"b": cut}, ROWS, 1, 1)
+    assert torch.equal(own.weight, before)
+    part.finish()
     assert value == loss.item()
     assert leaf.grad is not None
     np.testing.assert_array_equal(gradients["b"], leaf.grad.numpy())
@@ -89,7 +92,7 @@ def test_a_party_that_the_model_ignores_gets_zeros() -> None:
     part.module = First()
     part._combine = Combine("list")
     cuts = {party: tensor[:3].numpy() for party, tensor in activations("bc").items()}
-    gradients, _ = part.step(cuts, ROWS, 1, 1)
+    gradients, _ = part.start(cuts, ROWS, 1, 1)
     assert gradients["b"].any()
     assert gradients["c"].shape == (3, 5)
     assert not gradients["c"].any()
@@ -100,7 +103,7 @@ def test_a_loss_that_is_not_finite_stops_before_anything_changes(bad: float) -> 
     part = fuse()
     before = {name: t.clone() for name, t in part.module.state_dict().items()}
     with pytest.raises(SessionAborted, match=r"loss is (nan|inf) in epoch 2, step 3.*diverged"):
-        part.step({"b": np.full((3, 5), bad, dtype=np.float32)}, ROWS, 2, 3)
+        part.start({"b": np.full((3, 5), bad, dtype=np.float32)}, ROWS, 2, 3)
     for name, tensor in part.module.state_dict().items():
         assert torch.equal(tensor, before[name])
 

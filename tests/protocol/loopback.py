@@ -30,6 +30,7 @@ from slstream.protocol.actions import (
     Score,
     Send,
     Tell,
+    Update,
 )
 from slstream.protocol.feature import feature_session
 from slstream.protocol.label import label_session
@@ -53,6 +54,7 @@ class Party:
     rows: Rows = ROWS
     metrics: Callable[[int], Mapping[str, float]] = lambda epoch: {"auc": epoch / 100}
     state: str = ""
+    joined: str = ""
     done: list[Action] = field(default_factory=list)
     outcome: Outcome | None = None
 
@@ -85,12 +87,14 @@ class Party:
             case Backward():
                 self.state = digest(self.state + action.gradient.decode())
             case Fuse():
-                joined = "+".join(a.decode() for a in action.activations.values())
-                self.state = digest(self.state + joined)
+                self.joined = "+".join(a.decode() for a in action.activations.values())
+                answer = digest(self.state + self.joined)
                 return {
-                    peer: Payload(data=f"{peer}|{self.state}".encode(), raw_bytes=400)
+                    peer: Payload(data=f"{peer}|{answer}".encode(), raw_bytes=400)
                     for peer in action.activations
                 }
+            case Update():
+                self.state = digest(self.state + self.joined)
             case Score():
                 return self.metrics(action.epoch)
             case Save():

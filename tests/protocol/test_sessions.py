@@ -15,7 +15,7 @@ from slstream.errors import (
     SessionRefused,
 )
 from slstream.frames.header import FrameKind
-from slstream.protocol.actions import Action, Backward, EpochEnd, Fuse, Hear, Receive
+from slstream.protocol.actions import Action, Backward, EpochEnd, Fuse, Hear, Receive, Update
 from slstream.protocol.early_stop import EarlyStop
 from slstream.protocol.feature import feature_session
 from slstream.protocol.messages import Abort, Refuse, Verdict, encode_message
@@ -57,7 +57,7 @@ def test_each_gradient_is_applied_once_and_in_order() -> None:
     loopback.run()
     expected = [(epoch, step) for epoch in (1, 2) for step in range(1, ROWS.steps + 1)]
     for party in loopback.parties.values():
-        done = [(a.epoch, a.step) for a in party.done if isinstance(a, Backward | Fuse)]
+        done = [(a.epoch, a.step) for a in party.done if isinstance(a, Backward | Update)]
         assert done == expected
 
 
