@@ -6,6 +6,8 @@
     <federation>.lobby                              announcements of sessions
     <federation>.schemas                            log of the schema registry
     <federation>.telemetry.<party>                  progress of one party, for monitors
+    <federation>.incarnations.<party>               one record per start of a party's process
+    <federation>.divergences.<party>                where a party recomputed other bits
 
 Kafka's prefix ACLs can therefore say "bob may write ``credit.bob-to-``, alice may read
 ``credit.bob-to-alice.``". Names of federations, parties and sessions hold no dot and not the word
@@ -111,6 +113,24 @@ def telemetry_topic(federation: str, party: str) -> str:
         ValueError: a name is not allowed.
     """
     return f"{check_name(federation, 'federation')}.telemetry.{check_name(party, 'party')}"
+
+
+def incarnations_topic(federation: str, party: str) -> str:
+    """Topic on which a party's processes claim their incarnations.
+
+    Raises:
+        ValueError: a name is not allowed.
+    """
+    return f"{check_name(federation, 'federation')}.incarnations.{check_name(party, 'party')}"
+
+
+def divergences_topic(federation: str, party: str) -> str:
+    """Topic of the frames that a party recomputed with other bits than those in the log.
+
+    Raises:
+        ValueError: a name is not allowed.
+    """
+    return f"{check_name(federation, 'federation')}.divergences.{check_name(party, 'party')}"
 
 
 def parse_link_topic(topic: str) -> LinkName:

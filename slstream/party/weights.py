@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from slstream.errors import StorageError
+from slstream.party.atomic_file import write_atomically
 from slstream.party.scaling import Scaling
 
 
@@ -56,26 +55,3 @@ def save_scaling(path: Path, scaling: Scaling) -> None:
         StorageError: the disk refuses.
     """
     write_atomically(path, scaling.to_json().encode())
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file so that a crash or power cut leaves the old content or the new.
-
-    Raises:
-        StorageError: the disk refuses; the old content stands.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error}") from error

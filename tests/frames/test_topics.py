@@ -10,6 +10,8 @@ from slstream.frames.topics import (
     LinkName,
     TelemetryName,
     check_name,
+    divergences_topic,
+    incarnations_topic,
     link_topic,
     lobby_topic,
     parse_link_topic,
@@ -27,6 +29,8 @@ def test_names() -> None:
     assert lobby_topic("credit") == "credit.lobby"
     assert schemas_topic("credit") == "credit.schemas"
     assert telemetry_topic("credit", "bob") == "credit.telemetry.bob"
+    assert incarnations_topic("credit", "bob") == "credit.incarnations.bob"
+    assert divergences_topic("credit", "bob") == "credit.divergences.bob"
 
 
 @given(NAMES, NAMES, NAMES, NAMES)

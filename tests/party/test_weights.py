@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from slstream.errors import StorageError
-from slstream.party.weights import save_weights, write_atomically
+from slstream.party.atomic_file import write_atomically
+from slstream.party.weights import save_weights
 
 
 def test_parameters_and_buffers_are_written_by_prefix(tmp_path: Path) -> None:
