@@ -29,6 +29,10 @@ COMMANDS = {
         module="slstream.cli.party",
         summary="Run one party alone; the others join through the log.",
     ),
+    "sessions": CommandPlace(
+        module="slstream.cli.sessions",
+        summary="List the sessions of a log: state, progress, bytes.",
+    ),
     "topology": CommandPlace(
         module="slstream.cli.topology",
         summary="Check a federation file, or print the schema of such files.",
