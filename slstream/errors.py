@@ -28,7 +28,8 @@
     |   |-- RemoteProtocolError a peer sent what its state does not allow
     |   |-- SessionRefused      a party declined to take part
     |   |-- SessionAborted      a party gave up in mid-session
-    |   `-- PeerTimeout         a peer was silent for longer than the topology allows
+    |   |-- PeerTimeout         a peer was silent for longer than the topology allows
+    |   `-- Diverged            what is computed from the log again does not fit the log
     |-- TransportError
     |   |-- TransportClosed     used after aclose()
     |   |-- TransportBroken     the storage or broker failed; what was not acknowledged may be lost
@@ -38,6 +39,9 @@
     |   |-- OffsetOutOfRange    before the first or after the last record
     |   `-- RecordTooLarge
     |-- StorageError            a file of ours cannot be written or read
+    |-- ArchiveError            a file that is not an intact archive of one session
+    |-- CheckpointError         a checkpoint that is damaged, or not of this session
+    |-- Fenced                  a newer process of the same party has taken over
     `-- Interrupted             SIGINT or SIGTERM asked for a clean end
 
 Local misuse and a peer's fault are different branches on purpose: the first is fixed here, the
@@ -54,6 +58,10 @@ class SlstreamError(Exception):
 
     retryable: ClassVar[bool] = False
     """Whether the same call may succeed later without any change by the caller."""
+
+    ends_session: ClassVar[bool] = True
+    """Whether a session in which it is raised is over for all. Otherwise the party's process ends,
+    its peers wait, and the party may go on in a new process."""
 
     @property
     def reason_for_peers(self) -> str:
@@ -182,9 +190,19 @@ class SessionAborted(ProtocolError):
 class PeerTimeout(ProtocolError):
     """A peer was silent for longer than the topology allows."""
 
+    ends_session: ClassVar[bool] = False
+
+
+class Diverged(ProtocolError):
+    """What is computed from the log again does not fit the log: other code, data or machine."""
+
+    ends_session: ClassVar[bool] = False
+
 
 class TransportError(SlstreamError):
     """The log cannot be read or written."""
+
+    ends_session: ClassVar[bool] = False
 
 
 class TransportClosed(TransportError):
@@ -220,6 +238,24 @@ class RecordTooLarge(TransportError):
 class StorageError(SlstreamError):
     """A file of ours cannot be written or read; what it held before still stands."""
 
+    ends_session: ClassVar[bool] = False
+
+
+class ArchiveError(SlstreamError):
+    """A file is not an intact archive of one session, or a session cannot be made into one."""
+
+
+class CheckpointError(SlstreamError):
+    """A checkpoint is damaged, or does not belong to the session that it was to continue."""
+
+
+class Fenced(SlstreamError):
+    """A newer process of the same party has taken over; nothing that this one does counts."""
+
+    ends_session: ClassVar[bool] = False
+
 
 class Interrupted(SlstreamError):
-    """SIGINT or SIGTERM asked for a clean end."""
+    """SIGINT or SIGTERM asked for a clean end; the session can be continued."""
+
+    ends_session: ClassVar[bool] = False

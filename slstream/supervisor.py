@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -24,7 +25,7 @@ from slstream.errors import (
     StorageError,
 )
 from slstream.party.address import log_url
-from slstream.party.summary import Summary
+from slstream.party.summary import Summary, finished_session
 from slstream.party.telemetry import Progress
 from slstream.party.telemetry_reader import TelemetryReader
 from slstream.topology.topology import Topology
@@ -36,9 +37,14 @@ GRACE_S = 3.0
 END_S = 10.0
 """How long a party may take to end after SIGTERM, before it is killed."""
 
+RESTARTS = 10
+"""How often a party that was killed is started again, by default."""
+
 _SHOWN_LINES = 20
 
 Listener = Callable[[Progress], None]
+
+_logger = logging.getLogger(__name__)
 
 
 def run(
@@ -47,8 +53,12 @@ def run(
     directory: Path | None = None,
     on_progress: Listener | None = None,
     baseline: bool = False,
+    restarts: int = RESTARTS,
 ) -> Summary:
     """Train a federation: every party in a process of its own, on this machine.
+
+    A party that is killed is started again and goes on where it was. So does a run that was
+    interrupted, when it is called again with the same directory.
 
     SIGINT and SIGTERM end all parties cleanly, when called from the main thread.
 
@@ -57,6 +67,7 @@ def run(
         directory: where everything of the run goes; default ``runs/<federation>``.
         on_progress: called with the progress events of all parties.
         baseline: train the same model in this process too, without compression, to compare.
+        restarts: how often each party that was killed by a signal is started again.
 
     Returns:
         The label party's summary with traffic and times of all, also written to
@@ -69,7 +80,10 @@ def run(
         TransportError: the log cannot be read.
     """
     supervisor = _Supervisor(
-        topology, directory or Path("runs") / topology.federation, on_progress or _ignore
+        topology,
+        directory or Path("runs") / topology.federation,
+        on_progress or _ignore,
+        restarts,
     )
     summary = _in_own_loop(supervisor)
     _write(summary, supervisor.directory)
@@ -121,8 +135,12 @@ def write_topology(topology: Topology, directory: Path) -> Path:
 class _Supervisor:
     """Starts the parties' processes, follows their telemetry, and ends them."""
 
-    def __init__(self, topology: Topology, directory: Path, listener: Listener) -> None:
+    def __init__(
+        self, topology: Topology, directory: Path, listener: Listener, restarts: int
+    ) -> None:
         self.directory = directory.absolute()
+        self._restarts = {party.id: restarts for party in topology.parties}
+        self._finished_before: dict[str, str | None] = {}
         self._topology = topology
         self._listener = listener
         self._processes: dict[str, asyncio.subprocess.Process] = {}
@@ -167,8 +185,9 @@ class _Supervisor:
             with self._signals():
                 try:
                     for party in self._topology.parties:
+                        self._finished_before[party.id] = self._finished(party.id)
                         await self._start(party.id, topology_file)
-                    await self._wait()
+                    await self._wait(topology_file)
                 finally:
                     await self._end()
             for reader, follower in zip(readers, followers, strict=True):
@@ -191,7 +210,8 @@ class _Supervisor:
         # resort, as it hides modules of Python's own: a random.py in that folder would come first.
         root = str(self._topology.root) if self._topology.path is None else ""
         search = [root, os.environ.get("PYTHONPATH", "")]
-        with (folder / "log.txt").open("wb") as log:
+        again = party in self._processes
+        with (folder / "log.txt").open("ab" if again else "wb") as log:
             self._processes[party] = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",  # a random.py in the current folder is not Python's
@@ -218,7 +238,7 @@ class _Supervisor:
                 },
             )
 
-    async def _wait(self) -> None:
+    async def _wait(self, topology_file: Path) -> None:
         """Wait until all have ended or a signal came; not for long once one has failed."""
         ends = {asyncio.ensure_future(p.wait()) for p in self._processes.values()}
         stop = asyncio.ensure_future(self._stop.wait())
@@ -231,13 +251,39 @@ class _Supervisor:
                 if not done:
                     return
                 ends -= done
+                for party in self._to_restart():
+                    await self._start(party, topology_file)
+                    ends.add(asyncio.ensure_future(self._processes[party].wait()))
                 if self._failed():
                     # One that was killed told nobody: the others would wait for it in vain.
-                    killed = any((p.returncode or 0) < 0 for p in self._processes.values())
+                    killed = any(self._is_killed(party) for party in self._processes)
                     left_s = 0.0 if killed else GRACE_S
         finally:
             for waiter in (*ends, stop):
                 waiter.cancel()
+
+    def _to_restart(self) -> list[str]:
+        """Parties that were killed, unless they had finished or were killed too often."""
+        chosen = []
+        for party in self._failed():
+            if self._is_killed(party) and self._restarts[party] > 0 and not self._stop.is_set():
+                self._restarts[party] -= 1
+                chosen.append(party)
+                left = self._restarts[party]
+                _logger.warning(
+                    "killed party is started again", extra={"party": party, "restarts_left": left}
+                )
+        return chosen
+
+    def _is_killed(self, party: str) -> bool:
+        return (self._processes[party].returncode or 0) < 0
+
+    def _finished(self, party: str) -> str | None:
+        return finished_session(self.directory / party)
+
+    def _is_finished(self, party: str) -> bool:
+        """Whether a party has written its summary in this run; it may have been killed after it."""
+        return self._finished(party) != self._finished_before[party]
 
     async def _end(self) -> None:
         """End what still runs: ask first, then insist."""
@@ -253,7 +299,11 @@ class _Supervisor:
                     await asyncio.wait_for(process.wait(), END_S)
 
     def _failed(self) -> list[str]:
-        return [party for party, p in self._processes.items() if p.returncode not in (None, 0)]
+        return [
+            party
+            for party, process in self._processes.items()
+            if process.returncode not in (None, 0) and not self._is_finished(party)
+        ]
 
     def _raise_failure(self) -> None:
         # Who was asked to end had not failed, unless it was asked because it hung.

@@ -19,9 +19,12 @@ a sequence number above the next               an error: records were lost
 =============================================  ====================================================
 
 The same holds for the chunks within a frame. A new incarnation may therefore repeat the frame that
-its predecessor left incomplete. To know what it may go on with, it appends one frame and reads its
-own link back to it: when that frame is delivered, the number was free; when it is ignored, an older
-process was faster, is fenced from here on, and the reader's position says which number is next.
+its predecessor left incomplete.
+
+A new process begins with a *fence*: a record of its incarnation under number 0, which is taken, so
+that readers ignore it, and from there on all that older processes append. Whether a frame that it
+appends stands is for the log to say: when it lies right behind the process's own last record, yes;
+otherwise the process reads the link back.
 """
 
 from __future__ import annotations
@@ -148,6 +151,22 @@ class FrameWriter:
         self._next_sequence += 1
         headers = record_headers(kind, epoch, step)
         return [FrameRecord(key=self._key, headers=headers, value=value) for value in values]
+
+    def fence(self) -> FrameRecord:
+        """A record that fences older processes off a link that holds a frame already."""
+        frame = Frame(
+            kind=FrameKind.CONTROL,
+            schema_id=1,
+            incarnation=self._incarnation,
+            sequence=0,
+            epoch=0,
+            step=0,
+            micro_batch=0,
+            window=0,
+            payload=b"",
+        )
+        (value,) = chunk_frame(frame)
+        return FrameRecord(key=self._key, headers=(("kind", b"fence"),), value=value)
 
 
 def record_headers(kind: FrameKind, epoch: int, step: int) -> tuple[tuple[str, bytes], ...]:

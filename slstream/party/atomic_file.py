@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from slstream.errors import StorageError
+from slstream.transport.embedded.folders import create_folder
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -16,7 +17,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        create_folder(path.parent)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()

@@ -29,10 +29,10 @@ from slstream.party.losses import LabelArray, build_loss
 from slstream.party.metrics import validation_metrics
 from slstream.party.models import build_base, build_fuse
 from slstream.party.party_data import PartyData, rows_of
+from slstream.party.party_files import PartyFiles
 from slstream.party.plan import plan_of
 from slstream.party.summary import Baseline
 from slstream.party.tables import load_table
-from slstream.party.weights import save_weights
 from slstream.protocol.actions import Rows
 from slstream.topology.topology import Topology
 
@@ -147,12 +147,10 @@ class Centralised:
                 modules["base"] = self._parts[party.id].module
             if party.id == label_party:
                 modules["fuse"] = self._fuse.module
-            hashes[party.id] = save_weights(
-                directory / party.id / "model.safetensors",
-                modules,
-                federation=self._topology.federation,
-                party=party.id,
+            files = PartyFiles(
+                directory / party.id, federation=self._topology.federation, party=party.id
             )
+            hashes[party.id] = files.save_weights(modules)
         return hashes
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
 from slstream.party.compute import ComputeThread
+from slstream.party.divergences import Divergences
+from slstream.party.incarnation import Incarnation
 from slstream.party.ledger import Ledger
 from slstream.party.lobby import Lobby
 from slstream.party.negotiation import Negotiation
+from slstream.party.party_files import PartyFiles
 from slstream.party.reporter import Reporter
 from slstream.party.summary import Summary
 from slstream.party.times import Times
@@ -32,8 +34,9 @@ class PartyContext:
     reporter: Reporter
     ledger: Ledger
     times: Times
-    directory: Path
-    """This party's own folder."""
+    files: PartyFiles
+    divergences: Divergences
+    incarnation: Incarnation
     environment: dict[str, str]
     """This process's fingerprint."""
     shared_key: bytes | None
@@ -45,17 +48,20 @@ class PartyContext:
         self.ledger.clear()
         self.times.clear()
 
-    def summary(self, session: str, outcome: Outcome, rows: Rows, started_at: float) -> Summary:
-        """This party's view of a session that ended cleanly.
+    def finish(self, session: str, outcome: Outcome, rows: Rows, started_at: float) -> Summary:
+        """Write this party's view of a session that ended cleanly; its summary.json says so.
 
         Args:
             session: its id.
             outcome: what the session returned.
             rows: what was matched.
             started_at: :func:`time.perf_counter` at the opening.
+
+        Raises:
+            StorageError: the disk refuses.
         """
         spent = self.times.spent(perf_counter() - started_at, self.compute.busy_s)
-        return Summary(
+        summary = Summary(
             federation=self.topology.federation,
             session=session,
             outcome="finished" if outcome.stopped_early is None else "stopped early",
@@ -74,3 +80,5 @@ class PartyContext:
             weights=outcome.weights,
             environment=self.environment,
         )
+        self.files.save_summary(summary)
+        return summary

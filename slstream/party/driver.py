@@ -7,23 +7,33 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import perf_counter
+from typing import Protocol
 
 from slstream.errors import (
+    CheckpointError,
     LocalProtocolError,
     RemoteProtocolError,
     SessionAborted,
     SlstreamError,
 )
+from slstream.frames.frame import Frame
 from slstream.frames.header import FrameKind
-from slstream.frames.link import FrameWriter
 from slstream.frames.topics import link_topic
+from slstream.party.checkpoint import Checkpoint, Standing
 from slstream.party.context import PartyContext
 from slstream.party.doing import doing
-from slstream.party.link import Inbound, Outbound, Place, Places
+from slstream.party.inbound import Inbound, Places
+from slstream.party.link_reader import Place
+from slstream.party.model_state import Trained
+from slstream.party.outbound import Outbound, Outgoing
+from slstream.party.party_files import mismatch
 from slstream.party.telemetry import PartyState
 from slstream.protocol.actions import (
     Action,
     Arrival,
+    Backward,
+    Begin,
+    Cursor,
     EpochEnd,
     Forward,
     Fuse,
@@ -36,6 +46,7 @@ from slstream.protocol.actions import (
     Rows,
     Send,
     Tell,
+    Update,
 )
 from slstream.protocol.messages import Abort, Message, Refuse, encode_message
 from slstream.protocol.session import Outcome, Session
@@ -46,7 +57,6 @@ LAST_WORD_S = 2.0
 _MOST_REASON = 1000
 """Characters of a reason that are sent."""
 
-PerformLocally = Callable[[Action, Places], Awaitable[object]]
 Watch = Callable[[], Awaitable[SlstreamError | None]]
 
 _logger = logging.getLogger(__name__)
@@ -54,6 +64,16 @@ _logger = logging.getLogger(__name__)
 
 class Abandoned(SessionAborted):
     """The label party has given this session up for another one; there is nobody left to tell."""
+
+
+class LocalActions(Protocol):
+    """What a party does for its session, apart from sending and receiving."""
+
+    async def perform(self, action: Action, places: Places) -> object:
+        """Perform an action; ``places`` says where what it uses lies in the log."""
+
+    def trained(self) -> Trained:
+        """What a checkpoint keeps; in the compute thread, after the rows are matched."""
 
 
 class Driver:
@@ -68,7 +88,7 @@ class Driver:
         context: PartyContext,
         session: str,
         peers: Sequence[str],
-        perform_locally: PerformLocally,
+        local: LocalActions,
         watch: Watch,
     ) -> None:
         """Prepare to drive.
@@ -77,14 +97,15 @@ class Driver:
             context: the party.
             session: its id.
             peers: the parties at the other end of this party's links.
-            perform_locally: performs all actions but sending and receiving.
+            local: performs all actions but sending and receiving.
             watch: awaited about once a second while a peer is silent; says why the session is over
                 when it is, which counts once all that the peer has sent before is used up.
         """
         self._context = context
         self._session = session
         self._peers = peers
-        self._perform_locally = perform_locally
+        self._local = local
+        self._cursor = Cursor()
         self._watch = watch
         self._inbound: dict[str, Inbound] = {}
         self._outbound: dict[str, Outbound] = {}
@@ -108,18 +129,25 @@ class Driver:
             self._outbound[peer] = Outbound(
                 context.transport,
                 to_peer,
-                peer,
-                FrameWriter(sender=own, incarnation=1),
-                context.ledger,
-                context.times,
+                sender=own,
+                receiver=peer,
+                incarnation=context.incarnation.number,
+                ledger=context.ledger,
+                times=context.times,
+                on_logged=self._compare,
             )
             self._inbound[peer] = Inbound(context.transport, from_peer, peer, context.times)
+            await self._outbound[peer].fence()
+
+    async def _compare(self, receiver: str, computed: Outgoing, logged: Frame, at: Place) -> None:
+        await self._context.divergences.record(self._session, receiver, computed, logged, at)
 
     async def drive(self, session: Session) -> Outcome:
         """Perform a session to its end.
 
-        When it fails, the peers are told why, as far as that is possible within
-        :data:`LAST_WORD_S`.
+        When it fails for good, the peers are told why, as far as that is possible within
+        :data:`LAST_WORD_S`. After an error with ``ends_session`` unset, or when it is cancelled,
+        nothing is sent: a new process of this party can go on.
 
         Raises:
             Abandoned: another session has taken this one's place; the peers were told nothing.
@@ -141,10 +169,8 @@ class Driver:
         except Abandoned:
             raise
         except SlstreamError as error:
-            await self.last_word(error.reason_for_peers)
-            raise
-        except asyncio.CancelledError:
-            await self.last_word("it was interrupted")
+            if error.ends_session:
+                await self.last_word(error.reason_for_peers)
             raise
         except Exception as error:
             # Its text may quote data.
@@ -177,16 +203,106 @@ class Driver:
                 self._joined = True
                 await self._tell(action.peer, action.message)
                 return None
+            case Begin():
+                self._cursor = await self._begin()
+                return self._cursor
             case EpochEnd():
-                # A checkpoint must never be ahead of the log that led to it.
-                what = f"force the frames up to the end of epoch {action.epoch} to the disk"
-                with self._context.times.measure("transport_s"), doing(what):
-                    await self._context.transport.flush()
-                return await self._perform_locally(action, self._places())
+                self._cursor = action.cursor
+                await self._keep()
+                return None
             case _:
-                result = await self._perform_locally(action, self._places())
+                result = await self._local.perform(action, self._places())
                 self._note(result)
+                if isinstance(action, Backward | Update):
+                    await self._step_done(action.step)
                 return result
+
+    async def _begin(self) -> Cursor:
+        """Go on from the newest checkpoint that the log supports, if there is one."""
+        context = self._context
+        checkpoints = context.files.checkpoints(self._session)
+        while True:
+            checkpoint = await context.compute.call(lambda: next(checkpoints, None))
+            if checkpoint is None:
+                return Cursor()
+            standing = checkpoint.standing
+            why = mismatch(standing, session=self._session, digest=context.topology.digest())
+            why = why or await self._ahead_of_log(standing)
+            if why is None:
+                break
+            _logger.warning("checkpoint skipped", extra={"why": why})
+        await self._restore(checkpoint)
+        return standing.cursor
+
+    async def _restore(self, checkpoint: Checkpoint) -> None:
+        context, standing = self._context, checkpoint.standing
+        try:
+            await context.compute.call(lambda: self._local.trained().restore(checkpoint.model))
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"the newest checkpoint of session {self._session} in "
+                f"{context.files.directory}/checkpoints cannot be used: {error}; start with the "
+                "code and the topology that wrote it"
+            ) from error
+        for peer, mark in standing.inbound.items():
+            self._inbound[peer].seek(mark)
+        for peer, mark in standing.outbound.items():
+            self._outbound[peer].seek(mark)
+        context.ledger.restore(standing.traffic)
+        context.times.earlier = standing.time
+        epochs, steps = standing.place
+        _logger.info("checkpoint loaded", extra={"epochs": epochs, "steps": steps})
+        for name in sorted({*standing.environment, *context.environment}):
+            before, now = standing.environment.get(name), context.environment.get(name)
+            if before != now:
+                change = {"what": name, "before": before, "now": now}
+                _logger.warning("environment changed: other bits may follow", extra=change)
+
+    async def _ahead_of_log(self, standing: Standing) -> str | None:
+        """Why the log does not lead to a checkpoint; ``None`` when it does."""
+        marks = [
+            *((self._inbound[peer].topic, mark) for peer, mark in standing.inbound.items()),
+            *((self._outbound[peer].topic, mark) for peer, mark in standing.outbound.items()),
+        ]
+        for topic, mark in marks:
+            end = await self._context.transport.end_offset(topic)
+            if mark.offset > end:
+                return f"it was written at offset {mark.offset} of {topic}, which ends at {end}"
+        return None
+
+    async def _step_done(self, step: int) -> None:
+        self._cursor = Cursor(step=step, history=self._cursor.history)
+        if step % self._context.topology.checkpoints.every_steps == 0:
+            await self._keep()
+
+    async def _keep(self) -> None:
+        """Write a checkpoint of everything up to here."""
+        context, cursor = self._context, self._cursor
+        await context.incarnation.require_newest()
+        # A checkpoint must never be ahead of the log that led to it.
+        what = f"force the log to the disk before a checkpoint (epoch {len(cursor.history)})"
+        with context.times.measure("transport_s"), doing(what):
+            await context.transport.flush()
+        spent = context.times.spent(perf_counter() - self.started_at, context.compute.busy_s)
+        standing = Standing(
+            federation=context.topology.federation,
+            party=context.party.id,
+            session=self._session,
+            digest=context.topology.digest(),
+            incarnation=context.incarnation.number,
+            cursor=cursor,
+            inbound={peer: end.mark for peer, end in self._inbound.items()},
+            outbound={peer: end.mark for peer, end in self._outbound.items()},
+            traffic=context.ledger.traffic(),
+            time=spent,
+            environment=context.environment,
+        )
+
+        def write() -> None:
+            model = self._local.trained().capture()
+            context.files.save_checkpoint(Checkpoint(standing=standing, model=model))
+
+        await context.compute.call(write)
 
     def _places(self) -> Places:
         return {peer: end.taken for peer, end in self._inbound.items() if end.taken is not None}
@@ -201,6 +317,7 @@ class Driver:
 
     async def _tick(self, action: Receive | Hear, waited_s: float) -> None:
         self._context.reporter.update(waiting_for=str(action), waiting_s=waited_s)
+        await self._context.incarnation.require_newest()
         # Looked at before the links: what a peer sent before the session was over comes first.
         over = await self._watch()
         if isinstance(over, Abandoned):
@@ -214,24 +331,28 @@ class Driver:
     async def _send(self, action: Send) -> None:
         negotiation = self._context.negotiation
         await self._outbound[action.peer].send(
-            action.kind,
-            self._schema_id(action.peer, action.kind),
-            action.payload.data,
-            codec=negotiation.codec_text(action.peer, action.kind),
-            raw_bytes=action.payload.raw_bytes,
-            epoch=action.epoch,
-            step=action.step,
-            micro_batch=action.micro_batch,
+            Outgoing(
+                kind=action.kind,
+                schema_id=self._schema_id(action.peer, action.kind),
+                payload=action.payload.data,
+                codec=negotiation.codec_text(action.peer, action.kind),
+                raw_bytes=action.payload.raw_bytes,
+                epoch=action.epoch,
+                step=action.step,
+                micro_batch=action.micro_batch,
+            )
         )
 
     async def _tell(self, peer: str, message: Message) -> None:
         negotiation, payload = self._context.negotiation, encode_message(message)
         await self._outbound[peer].send(
-            FrameKind.CONTROL,
-            self._schema_id(peer, FrameKind.CONTROL),
-            payload,
-            codec=negotiation.codec_text(peer, FrameKind.CONTROL),
-            raw_bytes=len(payload),
+            Outgoing(
+                kind=FrameKind.CONTROL,
+                schema_id=self._schema_id(peer, FrameKind.CONTROL),
+                payload=payload,
+                codec=negotiation.codec_text(peer, FrameKind.CONTROL),
+                raw_bytes=len(payload),
+            )
         )
 
     def _schema_id(self, peer: str, kind: FrameKind) -> int:
@@ -264,8 +385,9 @@ class Driver:
                     self._training = True
                     opening_s = perf_counter() - self.started_at
                     self._context.times.end_opening(opening_s, self._context.compute.busy_s)
+                again = any(end.is_catching_up for end in self._outbound.values())
                 update(
-                    state=PartyState.TRAINING,
+                    state=PartyState.CATCHING_UP if again else PartyState.TRAINING,
                     epoch=action.epoch,
                     step=action.step,
                     waiting_for=None,

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from slstream.errors import DataError, LocalProtocolError
 from slstream.frames.header import FrameKind
 from slstream.frames.link import MAX_FRAME_BYTES
 from slstream.party.alignment import DIGEST_BYTES, parse_bitmap
 from slstream.party.base_part import BasePart, as_array, make_optimizer
-from slstream.party.checkpoints import Checkpoints
 from slstream.party.compute import ComputeThread
-from slstream.party.link import Places
+from slstream.party.inbound import Places
+from slstream.party.model_state import Trained
 from slstream.party.models import BuiltBase, build_base
 from slstream.party.negotiation import Negotiation
 from slstream.party.party_data import PartyData
+from slstream.party.party_files import PartyFiles
 from slstream.party.tables import load_table
 from slstream.party.tensor_coder import TensorCoder, require_tensor
-from slstream.party.weights import save_scaling, save_weights
 from slstream.protocol.actions import (
     Action,
     Adopt,
     Align,
     Backward,
-    EpochEnd,
     Forward,
     Payload,
     Prepare,
@@ -47,7 +44,7 @@ class FeatureActions:
         negotiation: Negotiation,
         id_key: bytes,
         environment: dict[str, str],
-        directory: Path,
+        files: PartyFiles,
     ) -> None:
         """Start a session.
 
@@ -58,7 +55,7 @@ class FeatureActions:
             negotiation: schemas of the links.
             id_key: key of the id digests.
             environment: this party's fingerprint.
-            directory: this party's own; weights and checkpoints go there.
+            files: where weights and scaling go.
         """
         self._party = party
         self._label_party = topology.label_party.id
@@ -67,10 +64,7 @@ class FeatureActions:
         self._negotiation = negotiation
         self._id_key = id_key
         self._environment = environment
-        self._directory = directory
-        self._checkpoints = Checkpoints(
-            directory / "checkpoints", federation=topology.federation, party=party.id
-        )
+        self._files = files
         self._data: PartyData | None = None
         self._model: BuiltBase | None = None
         self._part: BasePart | None = None
@@ -98,16 +92,20 @@ class FeatureActions:
             case Backward():
                 # Its outcome shows in the next activation, which the same thread computes after it.
                 await self._compute.defer(lambda: self._backward(action, places))
-            case EpochEnd():
-                part = self._aligned()
-                await self._compute.call(
-                    lambda: self._checkpoints.write(action.epoch, {"base": part.module})
-                )
             case Save():
                 return await self._compute.call(self._save)
             case _:
                 raise LocalProtocolError(f"a feature party cannot perform {action}")
         return None
+
+    def _save(self) -> str:
+        return self._files.save_weights(self.trained().modules)
+
+    def trained(self) -> Trained:
+        """What a checkpoint keeps; in the compute thread, once the rows are aligned."""
+        part = self._aligned()
+        optimizers = {} if part.optimizer is None else {"base": part.optimizer}
+        return Trained(modules={"base": part.module}, optimizers=optimizers)
 
     async def _prepare(self) -> Prepared:
         data, model = await self._compute.call(self._load)
@@ -155,7 +153,7 @@ class FeatureActions:
             prepared.features,
             self._topology.seed,
         )
-        save_scaling(self._directory / "scaling.json", prepared.scaling)
+        self._files.save_scaling(prepared.scaling)
         return rows
 
     async def _adopt(self, action: Adopt) -> None:
@@ -184,15 +182,6 @@ class FeatureActions:
             places.get(self._label_party),
         )
         part.finish(action.epoch, action.step, gradient)
-
-    def _save(self) -> str:
-        part = self._aligned()
-        return save_weights(
-            self._directory / "model.safetensors",
-            {"base": part.module},
-            federation=self._topology.federation,
-            party=self._party.id,
-        )
 
     def _loaded(self) -> tuple[PartyData, BuiltBase]:
         if self._data is None or self._model is None:

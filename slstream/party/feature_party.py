@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import NoReturn
 
 from slstream.errors import SessionAborted, SessionRefused, SlstreamError
-from slstream.frames.topics import link_topic
 from slstream.party.context import PartyContext
 from slstream.party.driver import Abandoned, Driver
 from slstream.party.feature_actions import FeatureActions
@@ -24,6 +24,8 @@ _logger = logging.getLogger(__name__)
 async def follow(context: PartyContext) -> Summary:
     """Follow the newest session that the label party leads, from joining to its end.
 
+    One in which an earlier process of this party took part goes on where that one was.
+
     A session that its label party gives up for another one, as one does that starts anew after a
     crash, is left without a word.
 
@@ -32,8 +34,9 @@ async def follow(context: PartyContext) -> Summary:
         SlstreamError: the session failed; the label party was told.
     """
     while True:
-        announce = await context.lobby.wait(
-            lambda candidate: _is_new(context, candidate),
+        done = context.files.finished_session()
+        announce = _left_behind(context, done) or await context.lobby.wait(
+            partial(_is_not, done),
             timeout_s=context.topology.timeouts.peer_s,
             on_tick=lambda waited_s: _tell_waiting(context, waited_s),
         )
@@ -53,22 +56,24 @@ async def _follow(context: PartyContext, announce: Announce) -> Summary:
         negotiation=context.negotiation,
         id_key=context.shared_key or bytes.fromhex(announce.id_key),
         environment=context.environment,
-        directory=context.directory,
+        files=context.files,
     )
 
     async def watch() -> SlstreamError | None:
         await context.lobby.refresh()
         closed = context.lobby.closed(announce.session)
-        return None if closed is None else _error_of(announce, closed)
+        if closed is None or closed.outcome in ("finished", "stopped early"):
+            return None  # the End message has all that is left to do
+        return _error_of(announce, closed)
 
-    driver = Driver(context, announce.session, [label_party], actions.perform, watch)
+    driver = Driver(context, announce.session, [label_party], actions, watch)
     await driver.open_links()
     if reason := _objection(context, announce):
         await driver.last_word(reason)
         await _refuse(context, announce, reason)
     _logger.info("session joined", extra={"session": announce.session, "label_party": label_party})
     outcome = await driver.drive(feature_session(label_party, plan_of(context.topology)))
-    return context.summary(announce.session, outcome, rows_of(driver.rows), driver.started_at)
+    return context.finish(announce.session, outcome, rows_of(driver.rows), driver.started_at)
 
 
 def _error_of(announce: Announce, closed: Close) -> SessionAborted:
@@ -118,14 +123,19 @@ def _objection(context: PartyContext, announce: Announce) -> str | None:
     return None
 
 
-async def _is_new(context: PartyContext, announce: Announce) -> bool:
-    """Whether this party has not begun the session in an earlier process."""
-    topic = link_topic(
-        announce.federation, context.party.id, announce.label_party, announce.session
-    )
-    if topic not in await context.transport.topics(topic):
-        return True
-    return await context.transport.end_offset(topic) == 0
+def _left_behind(context: PartyContext, done: str | None) -> Announce | None:
+    """The session that ended while this party was away, when it lacks its own end of it."""
+    session = context.files.newest_session()
+    if session is None or session == done:
+        return None
+    closed = context.lobby.closed(session)
+    if closed is None or closed.outcome not in ("finished", "stopped early"):
+        return None
+    return context.lobby.announced(session)
+
+
+def _is_not(done: str | None, announce: Announce) -> bool:
+    return announce.session != done
 
 
 async def _tell_waiting(context: PartyContext, waited_s: float) -> None:

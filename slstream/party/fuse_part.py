@@ -78,7 +78,7 @@ class FusePart:
         self.labels = torch.from_numpy(labels)
         self._combine = combine
         self._loss = loss
-        self._optimizer = optimizer
+        self.optimizer = optimizer
         self._seed = seed
         self._outputs: list[torch.Tensor] = []
         self._targets: list[torch.Tensor] = []
@@ -151,7 +151,7 @@ class FusePart:
                 optimizer.step()
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
-        optimizers = [self._optimizer, self.base.optimizer if self.base is not None else None]
+        optimizers = [self.optimizer, self.base.optimizer if self.base is not None else None]
         return [optimizer for optimizer in optimizers if optimizer is not None]
 
     def predict(self, activations: Activations, rows: npt.NDArray[np.int64]) -> None:

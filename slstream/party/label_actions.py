@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -21,21 +20,20 @@ from slstream.party.alignment import (
 )
 from slstream.party.base_part import BasePart, make_optimizer
 from slstream.party.batches import RowArray
-from slstream.party.checkpoints import Checkpoints
 from slstream.party.compute import ComputeThread
 from slstream.party.fuse_part import Combine, FusePart
-from slstream.party.link import Places
+from slstream.party.inbound import Places
 from slstream.party.losses import build_loss
 from slstream.party.metrics import validation_metrics
+from slstream.party.model_state import Trained
 from slstream.party.models import build_base, build_fuse
 from slstream.party.negotiation import Negotiation
 from slstream.party.party_data import PartyData
+from slstream.party.party_files import PartyFiles
 from slstream.party.tables import PartyTable, load_table
 from slstream.party.tensor_coder import require_tensor
-from slstream.party.weights import save_scaling, save_weights
 from slstream.protocol.actions import (
     Action,
-    EpochEnd,
     Fuse,
     Match,
     Matched,
@@ -60,7 +58,7 @@ class LabelActions:
         compute: ComputeThread,
         negotiation: Negotiation,
         id_key: bytes,
-        directory: Path,
+        files: PartyFiles,
         on_loss: Callable[[int, int, float], None],
     ) -> None:
         """Start a session.
@@ -71,7 +69,7 @@ class LabelActions:
             compute: thread of all tensor work.
             negotiation: schemas of the links.
             id_key: key of the id digests.
-            directory: this party's own; weights and checkpoints go there.
+            files: where weights and scaling go.
             on_loss: called in the event loop with (epoch, step, training loss).
         """
         self._party = party
@@ -79,10 +77,7 @@ class LabelActions:
         self._compute = compute
         self._negotiation = negotiation
         self._id_key = id_key
-        self._directory = directory
-        self._checkpoints = Checkpoints(
-            directory / "checkpoints", federation=topology.federation, party=party.id
-        )
+        self._files = files
         self._on_loss = on_loss
         self._data: PartyData | None = None
         self._table: PartyTable | None = None
@@ -120,14 +115,27 @@ class LabelActions:
                 await self._compute.defer(lambda: self._predict(action, places))
             case Score():
                 return await self._compute.call(lambda: self._score(action))
-            case EpochEnd():
-                modules = self._modules()
-                await self._compute.call(lambda: self._checkpoints.write(action.epoch, modules))
             case Save():
                 return await self._compute.call(self._save)
             case _:
                 raise LocalProtocolError(f"the label party cannot perform {action}")
         return None
+
+    def _save(self) -> str:
+        return self._files.save_weights(self.trained().modules)
+
+    def trained(self) -> Trained:
+        """What a checkpoint keeps; in the compute thread, once the rows are matched."""
+        part = self._matched()
+        modules: dict[str, nn.Module] = {"fuse": part.module}
+        optimizers = {"fuse": part.optimizer}
+        if part.base is not None:
+            modules["base"] = part.base.module
+            optimizers["base"] = part.base.optimizer
+        return Trained(
+            modules=modules,
+            optimizers={prefix: o for prefix, o in optimizers.items() if o is not None},
+        )
 
     def _load(self) -> PartyTable:
         table = load_table(self._party, self._topology)
@@ -180,7 +188,7 @@ class LabelActions:
 
         topology, base, shapes = self._topology, None, dict(cuts)
         if self._party.base is not None:
-            save_scaling(self._directory / "scaling.json", prepared.scaling)
+            self._files.save_scaling(prepared.scaling)
             model = build_base(self._party, topology, in_features=len(self._table.columns))
             shapes[self._party.id] = model.cut_shape
             base = BasePart(
@@ -250,21 +258,6 @@ class LabelActions:
                 "a lower learning rate may help"
             )
         return metrics
-
-    def _save(self) -> str:
-        return save_weights(
-            self._directory / "model.safetensors",
-            self._modules(),
-            federation=self._topology.federation,
-            party=self._party.id,
-        )
-
-    def _modules(self) -> dict[str, nn.Module]:
-        part = self._matched()
-        modules: dict[str, nn.Module] = {"fuse": part.module}
-        if part.base is not None:
-            modules["base"] = part.base.module
-        return modules
 
     def _loaded(self) -> PartyData:
         if self._data is None:

@@ -1,4 +1,4 @@
-"""The label party's way through a session: announce it, lead it, close it."""
+"""The label party's way through a session: announce or go on with it, drive it, close it."""
 
 from __future__ import annotations
 
@@ -17,38 +17,42 @@ from slstream.party.party_data import rows_of
 from slstream.party.plan import plan_of
 from slstream.party.summary import Summary
 from slstream.protocol.label import label_session
-from slstream.protocol.messages import Announce, Close
+from slstream.protocol.messages import Announce, Close, Resume
+
+Outcome = Literal["finished", "stopped early", "failed", "abandoned"]
 
 _logger = logging.getLogger(__name__)
 
-Outcome = Literal["finished", "stopped early", "interrupted", "failed", "abandoned"]
-
 
 async def lead(context: PartyContext) -> Summary:
-    """Lead one session from its announcement to its end.
+    """Go on with this party's unfinished session, or begin one, and lead it to its end.
+
+    A session goes on when its topology is still this one; any other unfinished one is given up.
 
     Raises:
         Abandoned: another process of this party has begun a session of its own.
-        SlstreamError: the session failed; it is closed in the lobby and the peers were told.
+        SlstreamError: when it ends the session, that is closed in the lobby and the peers were
+            told; otherwise the session goes on as soon as the party is started again.
     """
-    id_key = "" if context.shared_key is not None else secrets.token_hex(16)
+    resumed = _to_resume(context)
+    announce = resumed or _new_session(context)
     peers = [party.id for party in context.topology.feature_parties]
     actions = LabelActions(
         context.party,
         context.topology,
         compute=context.compute,
         negotiation=context.negotiation,
-        id_key=context.shared_key or bytes.fromhex(id_key),
-        directory=context.directory,
+        id_key=context.shared_key or bytes.fromhex(announce.id_key),
+        files=context.files,
         on_loss=lambda epoch, step, loss: context.reporter.update(
             epoch=epoch, step=step, loss=loss
         ),
     )
     await actions.load()
+    session = announce.session
     for stale in context.lobby.unfinished:
-        await _close(context, stale.session, "abandoned", "its label party started anew")
-
-    session = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        if stale.session != session:
+            await _close(context, stale.session, "abandoned", "its label party started anew")
 
     async def watch() -> SlstreamError | None:
         await context.lobby.refresh()
@@ -58,44 +62,70 @@ async def lead(context: PartyContext) -> Summary:
             f"session {session} was closed by another process of {context.party.id}; run only one"
         )
 
-    driver = Driver(context, session, peers, actions.perform, watch)
+    driver = Driver(context, session, peers, actions, watch)
     await driver.open_links()
     try:
         # Once this is called the session may be known, whatever happens here.
-        await context.lobby.announce(
-            Announce(
-                session=session,
-                federation=context.topology.federation,
-                label_party=context.party.id,
-                agreed=context.topology.agreed(),
-                digest=context.topology.digest(),
-                id_key=id_key,
-                environment=context.environment,
-            )
-        )
-        _logger.info("session announced", extra={"session": session, "peers": ",".join(peers)})
+        if resumed is None:
+            await context.lobby.tell(announce)
+        else:
+            number = context.incarnation.number
+            await context.lobby.tell(Resume(session=session, incarnation=number))
+        said = "session announced" if resumed is None else "session resumed"
+        _logger.info(said, extra={"session": session, "peers": ",".join(peers)})
         outcome = await driver.drive(
             label_session(context.party.id, peers, plan_of(context.topology))
         )
     except Abandoned:
         raise
     except SlstreamError as error:
-        await _close(context, session, "failed", error.reason_for_peers)
-        raise
-    except asyncio.CancelledError:
-        await _close(context, session, "interrupted", "the label party was interrupted")
+        if error.ends_session:
+            await _close(context, session, "failed", error.reason_for_peers)
         raise
     except Exception as error:
         await _close(context, session, "failed", type(error).__name__)  # the text may quote data
         raise
+    # Before the session is closed: who finds it closed need not come back to it.
+    summary = context.finish(session, outcome, rows_of(driver.rows), driver.started_at)
     ended: Outcome = "finished" if outcome.stopped_early is None else "stopped early"
     await _close(context, session, ended, outcome.stopped_early or "")
-    return context.summary(session, outcome, rows_of(driver.rows), driver.started_at)
+    return summary
+
+
+def _to_resume(context: PartyContext) -> Announce | None:
+    """The newest unfinished session, if this process can go on with it."""
+    for announce in reversed(context.lobby.unfinished):
+        same_topology = announce.digest == context.topology.digest()
+        if same_topology and bool(announce.id_key) == (context.shared_key is None):
+            return announce
+        _logger.warning(
+            "an unfinished session was begun with another topology: it is given up",
+            extra={"session": announce.session},
+        )
+    return None
+
+
+def _new_session(context: PartyContext) -> Announce:
+    return Announce(
+        session=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+        federation=context.topology.federation,
+        label_party=context.party.id,
+        agreed=context.topology.agreed(),
+        digest=context.topology.digest(),
+        id_key="" if context.shared_key is not None else secrets.token_hex(16),
+        environment=context.environment,
+        incarnation=context.incarnation.number,
+    )
 
 
 async def _close(context: PartyContext, session: str, outcome: Outcome, reason: str) -> None:
     """Say in the lobby that a session is over, as far as that is possible in a bounded time."""
-    close = Close(session=session, outcome=outcome, reason=printable_reason(reason))
+    close = Close(
+        session=session,
+        outcome=outcome,
+        reason=printable_reason(reason),
+        incarnation=context.incarnation.number,
+    )
     # wait_for, as a timeout context does not work in a task that is being cancelled.
     with suppress(SlstreamError, TimeoutError):
-        await asyncio.wait_for(context.lobby.close(close), LAST_WORD_S)
+        await asyncio.wait_for(context.lobby.tell(close), LAST_WORD_S)

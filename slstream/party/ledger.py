@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from slstream.frames.header import FrameKind
@@ -31,6 +32,16 @@ class Ledger:
         """Begin anew, for another session."""
         self._counts.clear()
         self.raw_bytes = self.wire_bytes = 0
+
+    def restore(self, traffic: Sequence[Traffic]) -> None:
+        """Go on from what :meth:`traffic` said."""
+        self.clear()
+        for entry in traffic:
+            self._counts[entry.receiver, entry.kind, entry.codec] = _Count(
+                entry.frames, entry.raw_bytes, entry.wire_bytes
+            )
+            self.raw_bytes += entry.raw_bytes
+            self.wire_bytes += entry.wire_bytes
 
     def count(
         self, receiver: str, kind: FrameKind, codec: str, *, raw_bytes: int, wire_bytes: int

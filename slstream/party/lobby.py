@@ -9,7 +9,14 @@ from time import monotonic
 from slstream.errors import PeerTimeout, RemoteProtocolError
 from slstream.frames.topics import check_name, lobby_topic
 from slstream.party.doing import doing
-from slstream.protocol.messages import Announce, Close, decode_message, encode_message
+from slstream.protocol.messages import (
+    Announce,
+    Close,
+    Message,
+    Resume,
+    decode_message,
+    encode_message,
+)
 from slstream.transport.contract import Record, StoredRecord, Transport
 
 _TICK_S = 1.0
@@ -21,6 +28,7 @@ _logger = logging.getLogger(__name__)
 class Lobby:
     """A fold over the lobby's log: which sessions were announced, and which are over.
 
+    What a process of the label party writes counts until a newer one has written something.
     Records that are not lobby messages are skipped: anyone who may write to the lobby could
     otherwise stop every session.
     """
@@ -34,6 +42,8 @@ class Lobby:
         self._offset = 0
         self._open: dict[str, Announce] = {}
         self._closed: dict[str, Close] = {}
+        self._announced: dict[str, Announce] = {}
+        self._incarnation = 0
 
     async def open(self) -> None:
         """Create the topic where it is missing, and read it to its end."""
@@ -56,12 +66,19 @@ class Lobby:
             message = decode_message(value)
         except RemoteProtocolError:
             return
-        if isinstance(message, Announce):
-            if self._is_ours(message) and message.session not in self._closed:
-                self._open[message.session] = message
-        elif isinstance(message, Close):
-            self._open.pop(message.session, None)
-            self._closed[message.session] = message
+        if not isinstance(message, Announce | Resume | Close):
+            return
+        if message.incarnation < self._incarnation:
+            return  # its process was fenced
+        match message:
+            case Announce(session=session):
+                if not self._is_ours(message) or session in self._announced:
+                    return
+                self._announced[session] = self._open[session] = message
+            case Close(session=session):
+                if self._open.pop(session, None) is not None:
+                    self._closed[session] = message
+        self._incarnation = message.incarnation
 
     def _is_ours(self, announce: Announce) -> bool:
         try:
@@ -80,6 +97,10 @@ class Lobby:
         """How a session ended, when it did."""
         return self._closed.get(session)
 
+    def announced(self, session: str) -> Announce | None:
+        """How a session began, whether it is over or not."""
+        return self._announced.get(session)
+
     async def wait_closed(self, session: str, *, timeout_s: float) -> Close | None:
         """How a session ended, as soon as it has; ``None`` when it did not in time."""
         deadline = monotonic() + timeout_s
@@ -92,17 +113,13 @@ class Lobby:
                 return None
             await self._transport.wait(self._topic, self._offset, timeout_s=left_s)
 
-    async def announce(self, announce: Announce) -> None:
-        """Open a session."""
-        await self._append(encode_message(announce), announce.session)
-
-    async def close(self, close: Close) -> None:
-        """Say that a session is over."""
-        await self._append(encode_message(close), close.session)
+    async def tell(self, message: Announce | Resume | Close) -> None:
+        """Open a session, go on with it, or say that it is over."""
+        await self._append(message, message.session)
 
     async def wait(
         self,
-        accept: Callable[[Announce], Awaitable[bool]],
+        accept: Callable[[Announce], bool],
         *,
         timeout_s: float,
         on_tick: Callable[[float], Awaitable[None]],
@@ -122,7 +139,7 @@ class Lobby:
         while True:
             await self.refresh()
             for announce in reversed(self.unfinished):
-                if await accept(announce):
+                if accept(announce):
                     return announce
             came = await self._transport.wait(
                 self._topic, self._offset, timeout_s=min(_TICK_S, timeout_s)
@@ -144,7 +161,8 @@ class Lobby:
                 _logger.info("waiting", extra={"for": what, "waited_s": round(waited_s), **place})
             await on_tick(waited_s)
 
-    async def _append(self, value: bytes, session: str) -> None:
+    async def _append(self, message: Message, session: str) -> None:
+        value = encode_message(message)
         record = Record(key=session.encode(), headers=(("kind", b"lobby"),), value=value)
         with doing(f"write to the lobby (topic {self._topic})"):
             await self._transport.append(self._topic, [record])

@@ -15,13 +15,16 @@ from slstream.errors import Interrupted, SlstreamError, StorageError
 from slstream.party.address import log_url
 from slstream.party.compute import ComputeThread
 from slstream.party.context import PartyContext
+from slstream.party.divergences import Divergences
 from slstream.party.environment import environment
 from slstream.party.feature_party import follow
+from slstream.party.incarnation import Incarnation
 from slstream.party.key_file import read_key_file
 from slstream.party.label_party import lead
 from slstream.party.ledger import Ledger
 from slstream.party.lobby import Lobby
 from slstream.party.negotiation import Negotiation, check_codecs
+from slstream.party.party_files import PartyFiles
 from slstream.party.registry_log import RegistryLog
 from slstream.party.reporter import Reporter
 from slstream.party.summary import Summary
@@ -124,10 +127,6 @@ class PartyRuntime:
             raise group.exceptions[0] from None
         if isinstance(result, Exception):
             raise result
-        try:
-            result.write(self._directory / "summary.json")
-        except OSError as error:
-            raise StorageError(f"cannot write {self._directory}/summary.json: {error}") from error
         return result
 
     async def _reported(
@@ -165,6 +164,14 @@ class PartyRuntime:
         self, transport: Transport, compute: ComputeThread, reporter: Reporter
     ) -> Summary:
         topology = self._topology
+        incarnation = await Incarnation.claim(transport, topology.federation, self.party.id)
+        _logger.info("incarnation claimed", extra={"incarnation": incarnation.number})
+        files = PartyFiles(
+            self._directory,
+            federation=topology.federation,
+            party=self.party.id,
+            keep_every_epochs=topology.checkpoints.keep_every_epochs,
+        )
         lobby = Lobby(transport, topology.federation, topology.label_party.id)
         await lobby.open()
         registry = RegistryLog(transport, topology.federation)
@@ -182,7 +189,9 @@ class PartyRuntime:
             reporter=reporter,
             ledger=self._ledger,
             times=times,
-            directory=self._directory,
+            files=files,
+            divergences=Divergences(transport, topology.federation, self.party.id),
+            incarnation=incarnation,
             environment=environment(topology.threads),
             shared_key=read_key_file(topology),
         )

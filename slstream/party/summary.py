@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 FORMAT = 1
@@ -39,8 +39,15 @@ class TimeSpent:
     waiting_s: float
     """Waiting for peers (their compute included)."""
     total_s: float
-    """From the session's opening to its end. Validation batches are computed while the party waits
-    for the next ones, so the others may add up to a little more."""
+    """From the session's opening to its end, over all processes of a party that was restarted,
+    without what a killed one spent after its last checkpoint. Validation batches are computed while
+    the party waits for the next ones, so the others may add up to a little more."""
+
+    def __add__(self, other: TimeSpent) -> TimeSpent:
+        """The sum, part by part."""
+        return TimeSpent(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,15 +122,23 @@ class Summary:
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ValueError(f"expected a summary of format {FORMAT}")
         try:
-            fields = {k: v for k, v in document.items() if k in cls.__slots__}
-            fields["traffic"] = [Traffic(**entry) for entry in fields["traffic"]]
-            fields["time"] = {k: TimeSpent(**entry) for k, entry in fields["time"].items()}
-            if fields["baseline"] is not None:
-                fields["baseline"] = Baseline(**fields["baseline"])
-            return cls(**fields)
+            found = {k: v for k, v in document.items() if k in cls.__slots__}
+            found["traffic"] = [Traffic(**entry) for entry in found["traffic"]]
+            found["time"] = {k: TimeSpent(**entry) for k, entry in found["time"].items()}
+            if found["baseline"] is not None:
+                found["baseline"] = Baseline(**found["baseline"])
+            return cls(**found)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a summary: {error}") from error
 
     def write(self, path: Path) -> None:
         """Write :meth:`to_json` to ``path``."""
         path.write_text(self.to_json())
+
+
+def finished_session(directory: Path) -> str | None:
+    """The session that a party's ``summary.json`` is about; ``None`` without one."""
+    try:
+        return Summary.from_json((directory / "summary.json").read_text()).session
+    except (OSError, ValueError):
+        return None

@@ -15,6 +15,8 @@ class PartyState(StrEnum):
     """What a party is doing."""
 
     OPENING = "opening"
+    CATCHING_UP = "catching up"
+    """Computing again what an earlier process of this party had done."""
     TRAINING = "training"
     EVALUATING = "evaluating"
     FINISHED = "finished"

@@ -21,10 +21,14 @@ class Times:
     transport_s: float = 0.0
     waiting_s: float = 0.0
 
+    earlier: TimeSpent | None = None
+    """Of the processes before this one, as the checkpoint says that it goes on from."""
+
     def clear(self) -> None:
         """Begin anew, for another session."""
         self.codec_s = self.transport_s = self.waiting_s = 0.0
         self.opening_s = self.busy_before_s = 0.0
+        self.earlier = None
 
     def end_opening(self, opening_s: float, busy_s: float) -> None:
         """Begin with the parts: training starts.
@@ -33,8 +37,9 @@ class Times:
             opening_s: how long the opening took.
             busy_s: seconds of the compute thread so far.
         """
+        earlier = self.earlier
         self.clear()
-        self.opening_s, self.busy_before_s = opening_s, busy_s
+        self.opening_s, self.busy_before_s, self.earlier = opening_s, busy_s, earlier
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
@@ -52,7 +57,7 @@ class Times:
             total_s: how long it took.
             busy_s: seconds of the compute thread in all; coding is part of them.
         """
-        return TimeSpent(
+        now = TimeSpent(
             opening_s=self.opening_s,
             compute_s=max(0.0, busy_s - self.busy_before_s - self.codec_s),
             codec_s=self.codec_s,
@@ -60,3 +65,4 @@ class Times:
             waiting_s=self.waiting_s,
             total_s=total_s,
         )
+        return now if self.earlier is None else now + self.earlier

@@ -143,11 +143,38 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """How far training has come; with the model's state, all that a session needs to go on."""
+
+    step: int = 0
+    """Steps done of the epoch that follows those in ``history``."""
+    history: tuple[Mapping[str, float], ...] = ()
+    """Metrics of each epoch that is evaluated."""
+    ended: str | None = None
+    """Why training is over; ``None`` while it goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """Begin to train, at a checkpoint when there is one. Result: :class:`Cursor`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpochEnd:
     """An epoch is evaluated; report it and keep its state. Result: ``None``."""
 
-    epoch: int
-    metrics: Mapping[str, float]
+    cursor: Cursor
+    """Its history ends with this epoch."""
+
+    @property
+    def epoch(self) -> int:
+        """From 1."""
+        return len(self.cursor.history)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Of this epoch."""
+        return self.cursor.history[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +301,7 @@ Action = (
     | Hear
     | Send
     | Tell
+    | Begin
     | EpochEnd
     | Save
     | Prepare

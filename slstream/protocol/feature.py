@@ -8,6 +8,8 @@ from slstream.protocol import sync
 from slstream.protocol.actions import (
     Adopt,
     Align,
+    Begin,
+    Cursor,
     EpochEnd,
     Forward,
     Hear,
@@ -21,7 +23,7 @@ from slstream.protocol.actions import (
     Tell,
 )
 from slstream.protocol.messages import Done, End, Open, Ready, Verdict
-from slstream.protocol.session import Outcome, Plan, Session, expect
+from slstream.protocol.session import Plan, Session, expect
 
 
 def feature_session(label_party: str, plan: Plan) -> Session:
@@ -43,10 +45,11 @@ def feature_session(label_party: str, plan: Plan) -> Session:
     yield Adopt(schemas=opening.schemas)
     yield Tell(peer=label_party, message=Ready())
 
-    history: list[dict[str, float]] = []
-    stopped_early = None
-    for epoch in range(1, plan.epochs + 1):
-        yield from sync.feature_epoch(label_party, epoch, rows.steps)
+    cursor = expect((yield Begin()), Cursor)
+    while cursor.ended is None:
+        epoch = len(cursor.history) + 1
+        steps = range(cursor.step + 1, rows.steps + 1)
+        yield from sync.feature_epoch(label_party, epoch, steps)
         for step in range(1, rows.evaluation_steps + 1):
             activation = yield Forward(kind=FrameKind.EVALUATION, epoch=epoch, step=step)
             yield Send(
@@ -62,22 +65,15 @@ def feature_session(label_party: str, plan: Plan) -> Session:
                 f"{label_party}'s verdict is on epoch {verdict.epoch} "
                 f"(proceed={verdict.proceed}); expected one on epoch {epoch} of {plan.epochs}"
             )
-        history.append(verdict.metrics)
-        yield EpochEnd(epoch=epoch, metrics=verdict.metrics)
-        if not verdict.proceed:
-            stopped_early = verdict.reason if epoch < plan.epochs else None
-            break
+        cursor = Cursor(
+            history=(*cursor.history, verdict.metrics),
+            ended=None if verdict.proceed else verdict.reason,
+        )
+        yield EpochEnd(cursor=cursor)
 
     yield Tell(peer=label_party, message=Done(weights=expect((yield Save()), str)))
     end = expect((yield Hear(peer=label_party, types=(End,))), End)
-    return Outcome(
-        epochs=len(history),
-        steps=len(history) * rows.steps,
-        stopped_early=stopped_early,
-        history=tuple(history),
-        weights=end.weights,
-        party_rows=opening.party_rows,
-    )
+    return plan.outcome(cursor, rows, weights=end.weights, party_rows=opening.party_rows)
 
 
 def _check_opening(label_party: str, opening: Open, rows: Rows) -> None:

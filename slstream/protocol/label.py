@@ -9,6 +9,8 @@ from slstream.frames.header import FrameKind
 from slstream.protocol import sync
 from slstream.protocol.actions import (
     Action,
+    Begin,
+    Cursor,
     EpochEnd,
     Hear,
     Match,
@@ -22,7 +24,7 @@ from slstream.protocol.actions import (
     Tell,
 )
 from slstream.protocol.messages import Done, End, Join, Open, Ready, Verdict
-from slstream.protocol.session import Outcome, Plan, Session, expect
+from slstream.protocol.session import Plan, Session, expect
 
 
 def label_session(party: str, peers: Sequence[str], plan: Plan) -> Session:
@@ -36,38 +38,26 @@ def label_session(party: str, peers: Sequence[str], plan: Plan) -> Session:
     matched = yield from _open(peers)
     rows = matched.rows
 
-    history: list[dict[str, float]] = []
-    stopped_early = None
-    for epoch in range(1, plan.epochs + 1):
-        yield from sync.label_epoch(peers, epoch, rows.steps)
-        history.append((yield from _evaluate(peers, epoch, rows.evaluation_steps)))
-        last = epoch == plan.epochs
-        stopped_early = None if last or plan.early_stop is None else plan.early_stop.reason(history)
+    cursor = expect((yield Begin()), Cursor)
+    while cursor.ended is None:
+        epoch = len(cursor.history) + 1
+        yield from sync.label_epoch(peers, epoch, range(cursor.step + 1, rows.steps + 1))
+        metrics = yield from _evaluate(peers, epoch, rows.evaluation_steps)
+        history = (*cursor.history, metrics)
+        cursor = Cursor(history=history, ended=plan.end(history))
         verdict = Verdict(
-            epoch=epoch,
-            metrics=history[-1],
-            proceed=not last and stopped_early is None,
-            reason=stopped_early or ("the last epoch is done" if last else ""),
+            epoch=epoch, metrics=metrics, proceed=cursor.ended is None, reason=cursor.ended or ""
         )
         for peer in peers:
             yield Tell(peer=peer, message=verdict)
-        yield EpochEnd(epoch=epoch, metrics=history[-1])
-        if not verdict.proceed:
-            break
+        yield EpochEnd(cursor=cursor)
 
     weights = {party: expect((yield Save()), str)}
     for peer in peers:
         weights[peer] = expect((yield Hear(peer=peer, types=(Done,))), Done).weights
     for peer in peers:
         yield Tell(peer=peer, message=End(weights=weights))
-    return Outcome(
-        epochs=len(history),
-        steps=len(history) * rows.steps,
-        stopped_early=stopped_early,
-        history=tuple(history),
-        weights=weights,
-        party_rows=dict(matched.party_rows),
-    )
+    return plan.outcome(cursor, rows, weights=weights, party_rows=dict(matched.party_rows))
 
 
 def _open(peers: Sequence[str]) -> Generator[Action, Any, Matched]:

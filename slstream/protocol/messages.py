@@ -24,6 +24,7 @@ Name = Annotated[str, Field(min_length=1, max_length=64)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Metrics = dict[Name, float]
+Incarnation = Annotated[int, Field(ge=1, lt=2**32)]
 
 
 class _Message(BaseModel):
@@ -46,6 +47,16 @@ class Announce(_Message):
     """Key of the id digests in hex; empty when the parties share a key file."""
     environment: dict[Name, Text]
     """What the label party's results depend on."""
+    incarnation: Incarnation
+    """Of the label party's process."""
+
+
+class Resume(_Message):
+    """The label party goes on with a session in a new process; read in the lobby."""
+
+    type: Literal["resume"] = "resume"
+    session: Name
+    incarnation: Incarnation
 
 
 class Close(_Message):
@@ -53,8 +64,10 @@ class Close(_Message):
 
     type: Literal["close"] = "close"
     session: Name
-    outcome: Literal["finished", "stopped early", "interrupted", "failed", "abandoned"]
+    outcome: Literal["finished", "stopped early", "failed", "abandoned"]
     reason: Text = ""
+    incarnation: Incarnation
+    """Of the label party's process."""
 
 
 class Join(_Message):
@@ -132,7 +145,7 @@ class Abort(_Message):
     reason: Text
 
 
-Message = Announce | Close | Join | Refuse | Open | Ready | Verdict | Done | End | Abort
+Message = Announce | Resume | Close | Join | Refuse | Open | Ready | Verdict | Done | End | Abort
 
 _adapter: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
 

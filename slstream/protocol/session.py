@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from slstream.errors import LocalProtocolError
-from slstream.protocol.actions import Action
+from slstream.protocol.actions import Action, Cursor, Rows
 from slstream.protocol.early_stop import EarlyStop
 
 T = TypeVar("T")
@@ -22,6 +22,31 @@ class Plan:
 
     epochs: int
     early_stop: EarlyStop | None = None
+
+    def end(self, history: Sequence[Mapping[str, float]]) -> str | None:
+        """Why training ends after these epochs; ``None`` when it goes on."""
+        if len(history) >= self.epochs:
+            return "the last epoch is done"
+        return None if self.early_stop is None else self.early_stop.reason(history)
+
+    def outcome(
+        self,
+        cursor: Cursor,
+        rows: Rows,
+        *,
+        weights: Mapping[str, str],
+        party_rows: Mapping[str, int],
+    ) -> Outcome:
+        """What a session has come to when training is over."""
+        epochs = len(cursor.history)
+        return Outcome(
+            epochs=epochs,
+            steps=epochs * rows.steps,
+            stopped_early=cursor.ended if epochs < self.epochs else None,
+            history=tuple(dict(metrics) for metrics in cursor.history),
+            weights=dict(weights),
+            party_rows=dict(party_rows),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

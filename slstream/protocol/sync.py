@@ -7,7 +7,7 @@ training the joined model in one process, to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 from slstream.frames.header import FrameKind
@@ -26,9 +26,9 @@ from slstream.protocol.session import expect
 Part = Generator[Action, Any, None]
 
 
-def feature_epoch(label_party: str, epoch: int, steps: int) -> Part:
+def feature_epoch(label_party: str, epoch: int, steps: Iterable[int]) -> Part:
     """A feature party's training steps of one epoch (both count from 1)."""
-    for step in range(1, steps + 1):
+    for step in steps:
         activation = yield Forward(kind=FrameKind.ACTIVATION, epoch=epoch, step=step)
         yield Send(
             peer=label_party,
@@ -41,9 +41,9 @@ def feature_epoch(label_party: str, epoch: int, steps: int) -> Part:
         yield Backward(epoch=epoch, step=step, gradient=expect(gradient, bytes))
 
 
-def label_epoch(peers: Sequence[str], epoch: int, steps: int) -> Part:
+def label_epoch(peers: Sequence[str], epoch: int, steps: Iterable[int]) -> Part:
     """The label party's training steps of one epoch."""
-    for step in range(1, steps + 1):
+    for step in steps:
         activations: dict[str, bytes] = {}
         for peer in peers:
             activation = yield Receive(peer=peer, kind=FrameKind.ACTIVATION, epoch=epoch, step=step)

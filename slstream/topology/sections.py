@@ -250,6 +250,17 @@ class CodecSection(Section):
     """Activations of validation rows."""
 
 
+class CheckpointSection(Section):
+    """How often a party keeps all that it needs to go on after a crash."""
+
+    every_steps: Annotated[int, Field(ge=1)] = 100
+    """Training steps between two checkpoints, besides the one after each epoch. The newest two
+    are kept: what a restarted party recomputes is at most this much and one evaluation."""
+    keep_every_epochs: Annotated[int, Field(ge=0)] = 1
+    """Of which epochs the checkpoints after them are kept for good: every 1st, 2nd, ...; 0: none.
+    A replay can begin at them."""
+
+
 class Timeouts(Section):
     """How long to wait."""
 
@@ -284,5 +295,6 @@ class FederationFile(Section):
     durability: Literal["checkpoint", "step"] = "checkpoint"
     """When what was sent is forced to disk."""
     timeouts: Timeouts = Timeouts()
+    checkpoints: CheckpointSection = CheckpointSection()
     threads: Annotated[int, Field(ge=1, le=256)] = 1
-    """Compute threads of every party; the weights depend on it in the last bits."""
+    """Compute threads of a party; the weights depend on it in the last bits."""

@@ -19,6 +19,7 @@ from slstream.topology.nearest import hint
 from slstream.topology.overrides import apply_overrides
 from slstream.topology.sections import (
     AlignmentSpec,
+    CheckpointSection,
     CodecSection,
     DataSource,
     FederationFile,
@@ -31,7 +32,7 @@ from slstream.topology.sections import (
 )
 from slstream.topology.validation import validate
 
-_LOCAL_KEYS = ("transport", "durability", "timeouts")
+_LOCAL_KEYS = ("transport", "durability", "timeouts", "threads", "checkpoints")
 """Facts of one party's machine, on which the others need not agree."""
 
 
@@ -198,8 +199,13 @@ class Topology:
         return self.file.timeouts
 
     @property
+    def checkpoints(self) -> CheckpointSection:
+        """How often a party keeps its state."""
+        return self.file.checkpoints
+
+    @property
     def threads(self) -> int:
-        """Compute threads of every party."""
+        """Compute threads of this party."""
         return self.file.threads
 
     @property
@@ -241,7 +247,8 @@ class Topology:
     def agreed(self) -> dict[str, JsonValue]:
         """All that the parties must agree on, as JSON: everything but local facts.
 
-        Local are the places of data and key file, transport, durability and timeouts. Defaults are
+        Local are the places of data and key file, transport, durability, timeouts, threads and
+        checkpoints. Defaults are
         filled in, so a file that writes them out agrees with one that does not.
         """
         value: dict[str, JsonValue] = self.file.model_dump(mode="json", exclude=set(_LOCAL_KEYS))

@@ -1,0 +1,201 @@
+"""The sending end of a link: appends each frame once, whatever process began to send it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from slstream.errors import Fenced, SessionAborted
+from slstream.frames.frame import Frame
+from slstream.frames.header import FrameKind
+from slstream.frames.link import MAX_FRAME_BYTES, FrameRecord, FrameWriter, record_headers
+from slstream.frames.wire_size import frame_wire_size
+from slstream.party.doing import doing
+from slstream.party.ledger import Ledger
+from slstream.party.link_reader import LinkMark, LinkReader, Place
+from slstream.party.times import Times
+from slstream.transport.contract import Record, Transport
+
+WINDOW = 1
+"""sync: a receiver is ready for one step ahead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A frame that is to be on the link."""
+
+    kind: FrameKind
+    schema_id: int
+    payload: bytes
+    codec: str
+    """Short text for the ledger."""
+    raw_bytes: int
+    """Payload size, had the tensor been sent as float32."""
+    epoch: int = 0
+    """From 1, or 0 outside of training."""
+    step: int = 0
+    micro_batch: int = 0
+
+    def __str__(self) -> str:
+        place = f" of epoch {self.epoch}, step {self.step}" if self.epoch else ""
+        return f"{self.kind.label}{place}"
+
+
+OnLogged = Callable[[str, Outgoing, Frame, Place], Awaitable[None]]
+"""Called with receiver, the frame as it was computed now, as it is in the log, and where."""
+
+
+class Outbound:
+    """Numbers frames, counts and appends them.
+
+    A frame that the log holds already, from an earlier process of this party, is not appended
+    again: the logged one stands. So the link has each frame once, whenever a process died.
+
+    An append tells the offset it got. When that is not the next one after this process's own last
+    record, another process of the party has written to the link: the log is read back, and what it
+    says counts (see :mod:`slstream.frames.link`).
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        topic: str,
+        *,
+        sender: str,
+        receiver: str,
+        incarnation: int,
+        ledger: Ledger,
+        times: Times,
+        on_logged: OnLogged,
+    ) -> None:
+        """Use an existing topic; the log is read from its beginning."""
+        self.receiver = receiver
+        self._transport = transport
+        self.topic = topic
+        self._sender = sender
+        self._incarnation = incarnation
+        self._ledger = ledger
+        self._times = times
+        self._on_logged = on_logged
+        self._log = LinkReader(transport, topic, sender, times)
+        self._catching_up = True
+        self.mark = LinkMark()
+        """How far this party's own frames on the link go."""
+        self.suppressed = 0
+        """Frames that were in the log already."""
+
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether the next frame may be in the log already."""
+        return self._catching_up
+
+    def seek(self, mark: LinkMark) -> None:
+        """Go on behind the frame after which ``mark`` was taken."""
+        self._resume_reading(mark)
+
+    async def fence(self) -> None:
+        """Let readers ignore what older processes of this party may still append.
+
+        A link without any frame needs no fence, as nobody builds on it yet.
+        """
+        if await self._transport.end_offset(self.topic) > 0:
+            record = FrameWriter(sender=self._sender, incarnation=self._incarnation).fence()
+            await self._append([record], "fence older processes off the link")
+
+    async def send(self, frame: Outgoing) -> None:
+        """Have a frame on the link; it is sent, as the transport's durability says, on return.
+
+        Raises:
+            SessionAborted: the payload is larger than a receiver accepts.
+            Fenced: a newer process of this party writes to the link.
+            TransportError: see :meth:`Transport.append`; the message is about this link's topic.
+        """
+        if len(frame.payload) > MAX_FRAME_BYTES:
+            raise SessionAborted(
+                f"{frame} for {self.receiver}: expected at most {MAX_FRAME_BYTES} bytes, found "
+                f"{len(frame.payload)}; smaller batches or a smaller cut make smaller frames"
+            )
+        while not await self._is_logged(frame):
+            records = self._records(frame)
+            offset = await self._append(records, f"send {frame} to {self.receiver}")
+            if offset == self.mark.offset:
+                self._advance(offset + len(records))
+                break
+            self._resume_reading(self.mark)
+        self._count(frame)
+
+    async def _is_logged(self, frame: Outgoing) -> bool:
+        if not self._catching_up:
+            return False
+        while not self._log.is_ready:
+            came = await self._log.read_ahead()
+            self._raise_if_fenced()
+            if not came:
+                # What is left behind the last whole frame was given up, or ignored by all.
+                self._catching_up = False
+                self.mark = LinkMark(
+                    offset=self._log.place.offset,
+                    next_sequence=self._log.mark.next_sequence,
+                    incarnation=self._log.incarnation,
+                )
+                return False
+        self._raise_if_fenced()
+        if self._log.last_word is not None:
+            raise SessionAborted(f"{self._sender} gave up in an earlier process")
+        logged = self._log.take()
+        self.mark = self._log.mark
+        self.suppressed += 1
+        place = Place(topic=self.topic, offset=self.mark.offset - 1)
+        await self._on_logged(self.receiver, frame, logged, place)
+        return True
+
+    def _raise_if_fenced(self) -> None:
+        if self._log.incarnation > self._incarnation:
+            raise Fenced(
+                f"another process of {self._sender} has taken over (topic {self.topic}: "
+                f"incarnation {self._log.incarnation}, this process is {self._incarnation}); "
+                "nothing that this process does counts any more"
+            )
+
+    def _resume_reading(self, mark: LinkMark) -> None:
+        self._catching_up = True
+        self.mark = mark
+        self._log.seek(mark)
+
+    def _advance(self, offset: int) -> None:
+        self.mark = LinkMark(
+            offset=offset,
+            next_sequence=self.mark.next_sequence + 1,
+            incarnation=self._incarnation,
+        )
+
+    def _records(self, frame: Outgoing) -> list[FrameRecord]:
+        writer = FrameWriter(
+            sender=self._sender,
+            incarnation=self._incarnation,
+            next_sequence=self.mark.next_sequence,
+        )
+        return writer.write(
+            kind=frame.kind,
+            schema_id=frame.schema_id,
+            payload=frame.payload,
+            epoch=frame.epoch,
+            step=frame.step,
+            micro_batch=frame.micro_batch,
+            window=WINDOW,
+        )
+
+    async def _append(self, records: list[FrameRecord], what: str) -> int:
+        with self._times.measure("transport_s"), doing(f"{what} (topic {self.topic})"):
+            return await self._transport.append(
+                self.topic,
+                [Record(key=r.key, headers=r.headers, value=r.value) for r in records],
+            )
+
+    def _count(self, frame: Outgoing) -> None:
+        key, headers = self._sender.encode(), record_headers(frame.kind, frame.epoch, frame.step)
+        raw, wire = (
+            frame_wire_size(size, key=key, headers=headers)
+            for size in (frame.raw_bytes, len(frame.payload))
+        )
+        self._ledger.count(self.receiver, frame.kind, frame.codec, raw_bytes=raw, wire_bytes=wire)

@@ -1,0 +1,157 @@
+"""What a party keeps on its disk: weights, scaling, checkpoints; each file whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from torch import nn
+
+from slstream.errors import CheckpointError, StorageError
+from slstream.party.atomic_file import write_atomically
+from slstream.party.checkpoint import Checkpoint, Standing, decode_checkpoint, encode_checkpoint
+from slstream.party.scaling import Scaling
+from slstream.party.summary import Summary, finished_session
+from slstream.party.weights import encode_weights
+
+KEPT = 2
+"""Newest checkpoints of a session that are kept whatever they are."""
+
+_logger = logging.getLogger(__name__)
+
+
+class PartyFiles:
+    """A party's own folder.
+
+    It holds ``model.safetensors``, ``scaling.json``, ``summary.json`` and, by session and place,
+    ``checkpoints/SESSION/EPOCHS-STEPS.safetensors``.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        federation: str,
+        party: str,
+        keep_every_epochs: int = 0,
+        writable: bool = True,
+    ) -> None:
+        """Use a folder, which is created with the first file.
+
+        Args:
+            directory: ``<run>/<party>``.
+            federation: whose model it is.
+            party: whose part it is.
+            keep_every_epochs: of which epochs the checkpoints are kept for good; 0: none.
+            writable: whether files are written at all; a replay only computes what they would be.
+        """
+        self.directory = directory
+        self._federation = federation
+        self._party = party
+        self._keep_every_epochs = keep_every_epochs
+        self._writable = writable
+
+    def save_weights(self, modules: Mapping[str, nn.Module]) -> str:
+        """Write the final weights; returns the file's SHA-256 in hex.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        data = encode_weights(modules, federation=self._federation, party=self._party)
+        self._write(self.directory / "model.safetensors", data)
+        return hashlib.sha256(data).hexdigest()
+
+    def save_scaling(self, scaling: Scaling) -> None:
+        """Write what new rows must go through before the base model sees them.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        self._write(self.directory / "scaling.json", scaling.to_json().encode())
+
+    def save_summary(self, summary: Summary) -> None:
+        """Write ``summary.json``: from now on the session is over for this party.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        self._write(self.directory / "summary.json", summary.to_json().encode())
+
+    def finished_session(self) -> str | None:
+        """The session that ``summary.json`` is about; ``None`` without one."""
+        return finished_session(self.directory)
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, then remove those that are not kept.
+
+        The log that it refers to must be on the disk before (see ``Transport.flush``).
+
+        Raises:
+            StorageError: the disk refuses; the older checkpoints stand.
+        """
+        epochs, steps = checkpoint.standing.place
+        folder = self._folder(checkpoint.standing.session)
+        path = folder / f"{epochs:05}-{steps:07}.safetensors"
+        self._write(path, encode_checkpoint(checkpoint))
+        if self._writable:
+            try:
+                for old in self._removable(folder):
+                    old.unlink(missing_ok=True)
+            except OSError as error:
+                raise StorageError(f"cannot remove old checkpoints: {error}") from error
+
+    def checkpoints(self, session: str) -> Iterator[Checkpoint]:
+        """The whole checkpoints of a session, newest first; damaged ones are logged and skipped.
+
+        Raises:
+            StorageError: the disk cannot be read.
+        """
+        for path in reversed(self._paths(self._folder(session))):
+            try:
+                yield decode_checkpoint(path.read_bytes())
+            except CheckpointError as error:
+                _logger.warning("checkpoint skipped", extra={"path": str(path), "why": str(error)})
+            except OSError as error:
+                raise StorageError(f"cannot read {path}: {error}") from error
+
+    def newest_session(self) -> str | None:
+        """The session of which a checkpoint was written last."""
+        with suppress(FileNotFoundError):
+            folders = (self.directory / "checkpoints").iterdir()
+            written = [(path.stat().st_mtime_ns, path.name) for path in folders if path.is_dir()]
+            return max(written)[1] if written else None
+        return None
+
+    def _folder(self, session: str) -> Path:
+        return self.directory / "checkpoints" / session
+
+    def _paths(self, folder: Path) -> list[Path]:
+        return sorted(folder.glob("*.safetensors"))
+
+    def _removable(self, folder: Path) -> list[Path]:
+        older = self._paths(folder)[:-KEPT]
+        return [path for path in older if not self._is_barrier(path)]
+
+    def _is_barrier(self, path: Path) -> bool:
+        """Whether a checkpoint lies between two epochs that are kept apart for good."""
+        every = self._keep_every_epochs
+        epochs, _, steps = path.stem.partition("-")
+        if not (every and epochs.isdigit() and steps.isdigit()):
+            return False
+        return int(steps) == 0 and int(epochs) % every == 0
+
+    def _write(self, path: Path, data: bytes) -> None:
+        if self._writable:
+            write_atomically(path, data)
+
+
+def mismatch(standing: Standing, *, session: str, digest: str) -> str | None:
+    """Why a checkpoint cannot continue a session; ``None`` when it can."""
+    if standing.session != session:
+        return f"it is of session {standing.session}"
+    if standing.digest != digest:
+        return "it was written under another topology"
+    return None
