@@ -37,6 +37,10 @@ COMMANDS = {
         module="slstream.cli.topology",
         summary="Check a federation file, or print the schema of such files.",
     ),
+    "archive": CommandPlace(
+        module="slstream.cli.archive",
+        summary="Keep a session in one file, and check such files.",
+    ),
     "bench": CommandPlace(
         module="slstream.cli.bench",
         summary="Measure accuracy, overhead, codecs and transports.",

@@ -1,0 +1,178 @@
+"""From a log to an archive."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from slstream.archive.contents import TopicRole, names_session, role_of, session_of
+from slstream.archive.manifest import ArchivedPartition
+from slstream.archive.verification import ArchiveReport, verify
+from slstream.archive.writer import ArchiveWriter
+from slstream.errors import ArchiveError, StorageError
+from slstream.frames.topics import check_name, lobby_topic
+from slstream.transport.contract import StoredRecord, Transport
+
+_LOBBY_SUFFIX = lobby_topic("x").removeprefix("x")
+_SHOWN_SESSIONS = 8
+
+
+async def export_session(
+    transport: Transport,
+    session: str,
+    path: Path,
+    *,
+    federation: str | None = None,
+    force: bool = False,
+) -> ArchiveReport:
+    """Write one session of a log into a file, which appears under its name whole or not at all.
+
+    What was written is verified before it gets its name: an archive that exists is intact, and so
+    were the links of the session. A session that goes on meanwhile is archived as far as each link
+    had come. Memory is bounded, whatever the size of the session. The same log gives the same file.
+
+    Args:
+        transport: stays the caller's to close; may be read-only.
+        session: its name.
+        path: of the new file.
+        federation: whose session it is; needed only when several in this log have one of this name.
+        force: replace a file that exists.
+
+    Raises:
+        ArchiveError: the log holds no such session, or not all of it; or the file exists.
+        StorageError: the disk refuses.
+        TransportError: the log cannot be read.
+    """
+    federation = await _federation_of(transport, session, federation)
+    with _new_file(path, force=force) as file:
+        await _write(transport, federation, session, file)
+        file.flush()
+        os.fsync(file.fileno())
+        try:
+            return await asyncio.to_thread(verify, Path(file.name))
+        except ArchiveError as error:
+            raise ArchiveError(
+                f"session {session} was not archived, as what the log holds of it is not whole: "
+                f"{error}"
+            ) from error
+
+
+@contextmanager
+def _new_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
+    """A temporary file that gets its name when the block ends without an error."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    _check_free(path, force=force)
+    try:
+        try:
+            with temporary.open("wb") as file:
+                yield file
+            _check_free(path, force=force)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error}") from error
+
+
+def _check_free(path: Path, *, force: bool) -> None:
+    if path.is_dir() or (path.exists() and not force):
+        raise ArchiveError(
+            f"{path}: expected a new file, found one that exists; choose another name, or replace "
+            "it with --force"
+        )
+
+
+async def _federation_of(transport: Transport, session: str, wanted: str | None) -> str:
+    """The federation whose lobby names the session."""
+    try:
+        check_name(session, "session")
+        if wanted is not None:
+            check_name(wanted, "federation")
+    except ValueError as error:
+        raise ArchiveError(str(error)) from None
+    prefix = "" if wanted is None else f"{wanted}."
+    lobbies = [name for name in await transport.topics(prefix) if name.endswith(_LOBBY_SUFFIX)]
+    found, others = [], dict[str, None]()
+    for topic in lobbies:
+        federation = topic.removesuffix(_LOBBY_SUFFIX)
+        named = [session_of(record.value) async for record in _records(transport, topic, 0)]
+        if session in named:
+            found.append(federation)
+        others.update((name, None) for name in named if name is not None)
+    if not found:
+        shown = ", ".join(list(others)[-_SHOWN_SESSIONS:]) or "none"
+        raise ArchiveError(
+            f"session {session}: expected one of the log's sessions, the last of which are: {shown}"
+        )
+    if len(found) > 1:
+        raise ArchiveError(
+            f"session {session}: expected one federation, found {', '.join(found)}; choose one "
+            "with --federation"
+        )
+    return found[0]
+
+
+async def _write(transport: Transport, federation: str, session: str, file: BinaryIO) -> None:
+    writer = ArchiveWriter(file)
+    for topic in await transport.topics(f"{federation}."):
+        role = role_of(topic, federation, session)
+        if role is None:
+            continue
+        config = await transport.topic_config(topic)
+        partitions = []
+        for number in range(config.partitions):
+            if role.is_whole:
+                await _check_start(transport, topic, number)
+            partitions.append(
+                await _write_partition(writer, transport, topic, number, role, session)
+            )
+        # A party that took no part in the session is not named.
+        if role.is_whole or any(each.records for each in partitions):
+            writer.add_topic(topic, config, tuple(partitions))
+    writer.finish(federation, session)
+
+
+async def _write_partition(
+    writer: ArchiveWriter,
+    transport: Transport,
+    topic: str,
+    number: int,
+    role: TopicRole,
+    session: str,
+) -> ArchivedPartition:
+    partition = writer.partition(topic, number)
+    async for record in _records(transport, topic, number):
+        if role.is_whole or names_session(record.value, session):
+            partition.add(record)
+    return partition.finish()
+
+
+async def _check_start(transport: Transport, topic: str, number: int) -> None:
+    start = await transport.start_offset(topic, partition=number)
+    if start:
+        raise ArchiveError(
+            f"{topic}[{number}]: expected its records from offset 0, found them from {start} on: "
+            "retention has removed those before, so that this log can neither be archived nor "
+            "replayed; keep links and schemas for ever"
+        )
+
+
+async def _records(transport: Transport, topic: str, number: int) -> AsyncIterator[StoredRecord]:
+    """The records that a partition holds now."""
+    offset = await transport.start_offset(topic, partition=number)
+    end = await transport.end_offset(topic, partition=number)
+    while offset < end:
+        for record in await transport.read(topic, offset, partition=number):
+            if record.offset >= end:
+                return
+            yield record
+            offset = record.offset + 1
