@@ -9,16 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from slstream.archive.contents import TopicRole, names_session, role_of, session_of
+from slstream.archive.contents import Selection, TopicRole, TopicSelection, session_of
 from slstream.archive.manifest import ArchivedPartition
 from slstream.archive.verification import ArchiveReport, verify
 from slstream.archive.writer import ArchiveWriter
-from slstream.errors import ArchiveError, StorageError
+from slstream.errors import ArchiveError, FrameError, StorageError
 from slstream.frames.topics import check_name, lobby_topic
 from slstream.transport.contract import StoredRecord, Transport
 
 _LOBBY_SUFFIX = lobby_topic("x").removeprefix("x")
-_SHOWN_SESSIONS = 8
 
 
 async def export_session(
@@ -91,52 +90,60 @@ def _check_free(path: Path, *, force: bool) -> None:
         )
 
 
-async def _federation_of(transport: Transport, session: str, wanted: str | None) -> str:
-    """The federation whose lobby names the session."""
-    try:
-        check_name(session, "session")
-        if wanted is not None:
-            check_name(wanted, "federation")
-    except ValueError as error:
-        raise ArchiveError(str(error)) from None
-    prefix = "" if wanted is None else f"{wanted}."
-    lobbies = [name for name in await transport.topics(prefix) if name.endswith(_LOBBY_SUFFIX)]
-    found, others = [], dict[str, None]()
-    for topic in lobbies:
+async def federations_of(
+    transport: Transport, session: str, *, wanted: str | None = None
+) -> list[str]:
+    """The federations of a log that have announced a session of this name.
+
+    Args:
+        transport: the log.
+        session: its name.
+        wanted: look at this federation alone.
+
+    Raises:
+        TransportError: the log cannot be read.
+    """
+    found = []
+    for topic in await transport.topics("" if wanted is None else f"{wanted}{_LOBBY_SUFFIX}"):
         federation = topic.removesuffix(_LOBBY_SUFFIX)
-        named = [session_of(record.value) async for record in _records(transport, topic, 0)]
-        if session in named:
-            found.append(federation)
-        others.update((name, None) for name in named if name is not None)
+        if topic.endswith(_LOBBY_SUFFIX) and wanted in (None, federation):
+            async for record in _records(transport, topic, 0):
+                if session_of(record.value) == session:
+                    found.append(federation)
+                    break
+    return found
+
+
+async def _federation_of(transport: Transport, session: str, wanted: str | None) -> str:
+    found = await federations_of(transport, session, wanted=wanted)
     if not found:
-        shown = ", ".join(list(others)[-_SHOWN_SESSIONS:]) or "none"
-        raise ArchiveError(
-            f"session {session}: expected one of the log's sessions, the last of which are: {shown}"
-        )
+        raise ArchiveError(f"session {session}: expected it in the log's lobby, found no such")
     if len(found) > 1:
         raise ArchiveError(
             f"session {session}: expected one federation, found {', '.join(found)}; choose one "
             "with --federation"
         )
+    try:
+        check_name(found[0], "federation")
+        check_name(session, "session")
+    except ValueError as error:
+        raise ArchiveError(str(error)) from None
     return found[0]
 
 
 async def _write(transport: Transport, federation: str, session: str, file: BinaryIO) -> None:
     writer = ArchiveWriter(file)
-    for topic in await transport.topics(f"{federation}."):
-        role = role_of(topic, federation, session)
-        if role is None:
-            continue
+    selection = Selection(federation, session)
+    topics = [(name, selection.of(name)) for name in await transport.topics(f"{federation}.")]
+    chosen = [(name, part) for name, part in topics if part is not None]
+    for topic, part in sorted(chosen, key=lambda each: each[1].role is not TopicRole.LINK):
         config = await transport.topic_config(topic)
-        partitions = []
-        for number in range(config.partitions):
-            if role.is_whole:
-                await _check_start(transport, topic, number)
-            partitions.append(
-                await _write_partition(writer, transport, topic, number, role, session)
-            )
+        partitions = [
+            await _write_partition(writer, transport, topic, number, part)
+            for number in range(config.partitions)
+        ]
         # A party that took no part in the session is not named.
-        if role.is_whole or any(each.records for each in partitions):
+        if part.role.is_whole or any(each.records for each in partitions):
             writer.add_topic(topic, config, tuple(partitions))
     writer.finish(federation, session)
 
@@ -146,12 +153,17 @@ async def _write_partition(
     transport: Transport,
     topic: str,
     number: int,
-    role: TopicRole,
-    session: str,
+    selection: TopicSelection,
 ) -> ArchivedPartition:
+    if selection.role.is_whole:
+        await _check_start(transport, topic, number)
     partition = writer.partition(topic, number)
     async for record in _records(transport, topic, number):
-        if role.is_whole or names_session(record.value, session):
+        try:
+            keeps = selection.keeps(record)
+        except (FrameError, ValueError) as error:
+            raise ArchiveError(f"{topic}[{number}], offset {record.offset}: {error}") from error
+        if keeps:
             partition.add(record)
     return partition.finish()
 

@@ -68,27 +68,31 @@ class Manifest(_Closed):
     created_by: Annotated[str, Field(max_length=100)]
     """Program and version; nothing is decided by it."""
     topics: Annotated[tuple[ArchivedTopic, ...], Field(strict=False)]
-    """Sorted by name. Whatever holds records is in the file in this order."""
+    """The links first, each sort by name. The file has the same order: what else belongs in an
+    archive depends on the links."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_name(self.federation, "federation")
         check_name(self.session, "session")
-        names = [entry.topic for entry in self.topics]
-        if names != sorted(set(names)):
-            raise ValueError("topics: expected different names in their order")
+        roles = {entry.topic: self._role(entry.topic) for entry in self.topics}
+        order = sorted(roles, key=lambda name: (roles[name] is not TopicRole.LINK, name))
+        if [entry.topic for entry in self.topics] != order:
+            raise ValueError("topics: expected each once, links first, in the order of names")
         for entry in self.topics:
             check_topic(entry.topic, entry.config)
-            role = role_of(entry.topic, self.federation, self.session)
-            if role is None:
-                raise ValueError(f"topic {entry.topic} is not of session {self.session}")
             for found in entry.partitions:
-                _check_counts(entry.topic, role, found)
-        roles = {role_of(name, self.federation, self.session) for name in names}
+                _check_counts(entry.topic, roles[entry.topic], found)
         for needed in (TopicRole.LOBBY, TopicRole.SCHEMAS):
-            if needed not in roles:
+            if needed not in roles.values():
                 raise ValueError(f"topics: expected the {needed} topic, found none")
         return self
+
+    def _role(self, topic: str) -> TopicRole:
+        role = role_of(topic, self.federation, self.session)
+        if role is None:
+            raise ValueError(f"topics: expected those of {self.session}, found {topic!r:.250}")
+        return role
 
     def to_json(self) -> bytes:
         """The one spelling of this manifest: sorted keys, no white space, ASCII."""

@@ -15,14 +15,13 @@ from itertools import groupby
 from pathlib import Path
 
 from slstream.archive.chunk import ArchivedRecord, PartitionName
-from slstream.archive.contents import TopicRole, names_session
+from slstream.archive.contents import Selection, TopicRole, TopicSelection, json_object
 from slstream.archive.envelope import RecordDigest
 from slstream.archive.layout import MAGIC
 from slstream.archive.reader import ArchiveFile
-from slstream.errors import FrameError, RemoteProtocolError, UnknownSchema
+from slstream.errors import FrameError, UnknownSchema
 from slstream.frames.link import FrameReader
 from slstream.frames.topics import lobby_topic, schemas_topic
-from slstream.protocol.messages import Announce, Close, decode_message
 from slstream.schemas.registry import RegistryFold
 from slstream.transport.contract import StoredRecord
 
@@ -31,6 +30,7 @@ OPEN = "open"
 
 _STEP_BYTES = 1_048_576
 _CRC_BYTES = 4
+_MAX_OUTCOME = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +91,7 @@ class _Verification:
         self._archive = archive
         self._manifest = archive.manifest
         self._registry = RegistryFold()
+        self._selection = Selection(self._manifest.federation, self._manifest.session)
         self._crc = 0
 
     def run(self) -> ArchiveReport:
@@ -124,14 +125,12 @@ class _Verification:
         session, federation = self._manifest.session, self._manifest.federation
         announced, outcome = False, OPEN
         for record in self._log(lobby_topic(federation)):
-            try:
-                message = decode_message(record.value)
-            except RemoteProtocolError:
-                continue  # as every reader of a lobby does
-            if isinstance(message, Announce):
-                announced = announced or message.federation == federation
-            elif isinstance(message, Close):
-                outcome = message.outcome
+            # Not through the protocol's own parser: messages of older releases count as well.
+            message = json_object(record.value)
+            if message.get("type") == "announce":
+                announced = announced or message.get("federation") == federation
+            elif message.get("type") == "close":
+                outcome = str(message.get("outcome"))[:_MAX_OUTCOME]
         if not announced:
             raise self._archive.damaged(
                 f"{lobby_topic(federation)}: expected an announcement of session {session}, "
@@ -181,18 +180,27 @@ class _Verification:
             position += len(part)
 
     def _check_of(self, name: PartitionName) -> _PartitionCheck:
-        return _PartitionCheck(self._archive, self._registry, name)
+        selection = self._selection.of(name[0])
+        if selection is None:  # the manifest was checked
+            raise self._archive.damaged(f"{name[0]}: expected a topic of the session")
+        return _PartitionCheck(self._archive, self._registry, selection, name)
 
 
 class _PartitionCheck:
     """The records of one partition against the manifest and against what its topic is for."""
 
-    def __init__(self, archive: ArchiveFile, registry: RegistryFold, name: PartitionName) -> None:
+    def __init__(
+        self,
+        archive: ArchiveFile,
+        registry: RegistryFold,
+        selection: TopicSelection,
+        name: PartitionName,
+    ) -> None:
         self._archive = archive
         self._registry = registry
+        self._selection = selection
         self._topic, self._partition = name
         self._expected = archive.partitions[name]
-        self._role = archive.role(self._topic)
         self._reader = FrameReader()
         self._digest = RecordDigest()
         self._records = self._value_bytes = 0
@@ -203,19 +211,20 @@ class _PartitionCheck:
         self._records += 1
         self._value_bytes += len(stored.value)
         try:
-            self._look(stored.value)
+            self._look(stored)
         except (ValueError, FrameError, UnknownSchema) as error:
             raise self._archive.damaged(
                 f"{self._topic}[{self._partition}], offset {record.offset}: {error}"
             ) from error
 
-    def _look(self, value: bytes) -> None:
+    def _look(self, record: StoredRecord) -> None:
         """What the topic's own readers demand."""
-        session = self._archive.manifest.session
-        if self._role is TopicRole.LINK:
-            self._add_frame(value)
-        elif not self._role.is_whole and not names_session(value, session):
-            raise ValueError(f"expected a record of session {session}, found another")
+        if not self._selection.keeps(record):
+            raise ValueError(
+                f"expected a record of session {self._archive.manifest.session}, found another"
+            )
+        if self._selection.role is TopicRole.LINK:
+            self._add_frame(record.value)
 
     def _add_frame(self, value: bytes) -> None:
         frame = self._reader.push(value)
@@ -245,7 +254,7 @@ class _PartitionCheck:
         return VerifiedPartition(
             topic=self._topic,
             partition=self._partition,
-            role=self._role,
+            role=self._selection.role,
             records=self._records,
             frames=self._reader.statistics.frames,
             bytes=self._value_bytes,

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slstream.cli.session_command import type_of_path
+from slstream.errors import ConfigError
+
 if TYPE_CHECKING:
     from slstream.archive.verification import ArchiveReport
 
@@ -18,7 +21,6 @@ Examples:
   slstream archive verify session.mcap --json
 """
 
-_type_of_path = click.Path(path_type=Path)
 _json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead."
 )
@@ -35,11 +37,9 @@ def command() -> None:
 
 @command.command("export")
 @click.argument("session")
-@click.argument("path", metavar="FILE", type=_type_of_path)
-@click.option(
-    "--dir", "directory", metavar="DIR", type=_type_of_path, help="The run whose log is read."
-)
-@click.option("--log", "log_url", metavar="URL", help="The log, where it is not in a run's folder.")
+@click.argument("path", metavar="FILE", type=type_of_path)
+@click.option("--dir", "directory", metavar="DIR", type=type_of_path, help="The files of a run.")
+@click.option("--log", "log_url", metavar="URL", help="The log itself: embedded:///absolute/path.")
 @click.option(
     "--federation",
     metavar="NAME",
@@ -58,27 +58,35 @@ def export(
 ) -> None:
     """Write a SESSION of a log to FILE, and verify it.
 
-    The log is only read. FILE appears when it is whole. Say with --dir or --log where the log is.
+    Without DIR or URL, the session is looked for in all runs in runs/. The log is only read; FILE
+    appears when it is whole.
     """
-    if (directory is None) == (log_url is None):
-        raise click.UsageError("say where the log is: either --dir DIR or --log URL")
+    from slstream.cli.log_place import log_urls
 
-    from slstream.archive.export import export_session
-    from slstream.transport.connect import embedded_url, open_transport
+    urls = log_urls(directory, log_url, None)
+    report = asyncio.run(_export(urls, session, path, federation, force=force))
+    _show(report, path, as_json=as_json)
 
-    url = log_url if directory is None else embedded_url(directory / "log")
 
-    async def run() -> ArchiveReport:
-        async with await open_transport(url or "", read_only=True) as transport:
-            return await export_session(
-                transport, session, path, federation=federation, force=force
-            )
+async def _export(
+    urls: list[str], session: str, path: Path, federation: str | None, *, force: bool
+) -> ArchiveReport:
+    """Export from the first log that has the session; the newest is looked at first."""
+    from slstream.archive.export import export_session, federations_of
+    from slstream.transport.connect import open_transport
 
-    _show(asyncio.run(run()), path, as_json=as_json)
+    for url in reversed(urls):
+        async with await open_transport(url, read_only=True) as log:
+            if await federations_of(log, session, wanted=federation):
+                return await export_session(log, session, path, federation=federation, force=force)
+    raise ConfigError(
+        f"session {session}: expected it in {', '.join(urls)}, found no such; "
+        "`slstream sessions` lists those that are there"
+    )
 
 
 @command.command("verify")
-@click.argument("path", metavar="FILE", type=_type_of_path)
+@click.argument("path", metavar="FILE", type=type_of_path)
 @_json_option
 def verify(path: Path, as_json: bool) -> None:
     """Check every byte and every record of the archive FILE.
