@@ -146,10 +146,9 @@ async def list_sessions(
 class _Draft:
     """What is known of a session so far."""
 
-    announced: bool = False
-    label_party: str | None = None
+    label_party: str = ""
+    """As announced; empty without an announcement."""
     epochs: int | None = None
-    incarnation: int = 0
     close: Close | None = None
     interrupted: bool = False
     times_ms: list[int] = field(default_factory=list)
@@ -157,7 +156,7 @@ class _Draft:
 
     def listed(self, federation: str, session: str, diverged: Mapping[str, int]) -> ListedSession:
         ends = {name for tally in self.links for name in (tally.link.sender, tally.link.receiver)}
-        first = [self.label_party] if self.label_party is not None else []
+        first = [self.label_party] if self.label_party else []
         times = list(self.times_ms)
         for tally in self.links:
             times += [each for each in (tally.first_ms, tally.last_ms) if each is not None]
@@ -177,7 +176,7 @@ class _Draft:
     def _state(self) -> str:
         if self.close is not None:
             return self.close.outcome
-        if not self.announced:
+        if not self.label_party:
             return UNANNOUNCED
         return INTERRUPTED if self.interrupted else UNFINISHED
 
@@ -191,38 +190,53 @@ async def _announced(transport: Transport, topics: Iterable[str]) -> _Drafts:
     for topic in topics:
         federation, separator, rest = topic.partition(".lobby")
         if separator and not rest:
+            newest: dict[str, int] = {}
             async for record in _records(transport, topic):
-                _fold_lobby(drafts, federation, record)
+                _fold_lobby(drafts, newest, federation, record)
     return drafts
 
 
-def _fold_lobby(drafts: _Drafts, federation: str, record: StoredRecord) -> None:
+def _fold_lobby(
+    drafts: _Drafts, newest: dict[str, int], federation: str, record: StoredRecord
+) -> None:
+    """As the parties' :class:`slstream.party.lobby.Lobby` does, for any label party.
+
+    Args:
+        drafts: what is known so far.
+        newest: highest incarnation so far, by label party: older processes are fenced.
+        federation: of this lobby.
+        record: the next one of it.
+    """
     try:
         message = decode_message(record.value)
     except RemoteProtocolError:
         return
     if isinstance(message, Announce) and message.federation == federation:
-        try:
-            check_name(message.session, "session")
-            check_name(message.label_party, "party")
-        except ValueError:
+        label_party = message.label_party
+        if not (_is_name(message.session, "session") and _is_name(label_party, "party")):
             return
-        draft = drafts.setdefault((federation, message.session), _Draft())
-        if not draft.announced:
-            draft.announced = True
-            draft.label_party = message.label_party
-            draft.epochs = _planned_epochs(message.agreed)
     elif isinstance(message, Resume | Close) and (federation, message.session) in drafts:
-        draft = drafts[federation, message.session]
+        label_party = drafts[federation, message.session].label_party
     else:
         return
-    if message.incarnation < draft.incarnation:
+    if message.incarnation < newest.get(label_party, 0):
         return
-    draft.incarnation = message.incarnation
-    if isinstance(message, Close):
+    newest[label_party] = message.incarnation
+    draft = drafts.setdefault((federation, message.session), _Draft(label_party=label_party))
+    if isinstance(message, Announce) and not draft.times_ms:
+        draft.epochs = _planned_epochs(message.agreed)
+    elif isinstance(message, Close):
         draft.close = draft.close or message
     # The first and the last are enough, however often a lobby repeats itself.
     draft.times_ms = [*draft.times_ms[:1], record.timestamp_ms]
+
+
+def _is_name(name: str, what: str) -> bool:
+    try:
+        check_name(name, what)
+    except ValueError:
+        return False
+    return True
 
 
 def _planned_epochs(agreed: Mapping[str, object]) -> int | None:
@@ -247,7 +261,7 @@ async def _is_interrupted(
     transport: Transport, topics: Mapping[str, None], place: tuple[str, str], draft: _Draft
 ) -> bool:
     """Whether the last that the label party of an open session said is that it was interrupted."""
-    if draft.close is not None or draft.label_party is None:
+    if draft.close is not None or not draft.label_party:
         return False
     federation, session = place
     topic = telemetry_topic(federation, draft.label_party)

@@ -41,6 +41,14 @@ COMMANDS = {
         module="slstream.cli.archive",
         summary="Keep a session in one file, and check such files.",
     ),
+    "soak": CommandPlace(
+        module="slstream.cli.soak",
+        summary="Kill parties at random, and compare what they learn.",
+    ),
+    "replay": CommandPlace(
+        module="slstream.cli.replay",
+        summary="Compute one party of a session again from the log, and compare.",
+    ),
     "bench": CommandPlace(
         module="slstream.cli.bench",
         summary="Measure accuracy, overhead, codecs and transports.",
@@ -66,6 +74,7 @@ Exit status:
   0    done
   1    failed: the message says what was wrong and what to do
   2    unknown command or option
+  3    a replay on another environment than the session's (see replay --tolerant)
   70   an error that was not foreseen; SLSTREAM_DEBUG=1 shows where
   130  interrupted (SIGINT or SIGTERM); the log of what was done is kept
 """

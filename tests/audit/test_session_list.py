@@ -128,6 +128,18 @@ def test_a_fenced_label_party_cannot_close_a_session(tmp_path: Path) -> None:
     assert only(listed(tmp_path, last)).state == "finished"
 
 
+def test_incarnations_of_a_label_party_go_on_from_session_to_session(tmp_path: Path) -> None:
+    async def write(log: SmallLog) -> None:
+        await log.lobby(announce("first", incarnation=2), announce("second", incarnation=5))
+        await log.lobby(close("failed", session="first", incarnation=2))
+        await log.lobby(close("finished", session="second", incarnation=5))
+
+    assert {s.session: s.state for s in listed(tmp_path, write)} == {
+        "first": "unfinished",
+        "second": "finished",
+    }
+
+
 def test_counts_restarts_and_what_they_left(tmp_path: Path) -> None:
     async def restart(log: SmallLog) -> None:
         again = frames(BACK, STEPS[4:], incarnation=3, sequence=4)
