@@ -14,6 +14,8 @@ from slstream.protocol.actions import (
     Align,
     Arrival,
     Backward,
+    Begin,
+    Cursor,
     EpochEnd,
     Forward,
     Fuse,
@@ -55,6 +57,8 @@ class Party:
     metrics: Callable[[int], Mapping[str, float]] = lambda epoch: {"auc": epoch / 100}
     state: str = ""
     joined: str = ""
+    begin: Cursor = field(default_factory=Cursor)
+    """Where training begins."""
     done: list[Action] = field(default_factory=list)
     outcome: Outcome | None = None
 
@@ -73,6 +77,8 @@ class Party:
                 return Prepared(join=join, ids=b"i" * 32)
             case Align():
                 return self.rows
+            case Begin():
+                return self.begin
             case Match():
                 peers = sorted(action.joins)
                 return Matched(

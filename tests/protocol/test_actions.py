@@ -19,13 +19,15 @@ from slstream.protocol.messages import (
     Open,
     Ready,
     Refuse,
+    Resume,
     Verdict,
     encode_message,
 )
 
 HASH = "ab" * 32
 MESSAGES: list[Message] = [
-    Close(session="s", outcome="finished"),
+    Resume(session="s", incarnation=2),
+    Close(session="s", outcome="finished", incarnation=1),
     Join(digest=HASH, rows=3, cut=[4], schemas={}, environment={}),
     Refuse(reason="no"),
     Open(alignment=HASH, train_rows=2, validation_rows=1, schemas={}, party_rows={}),

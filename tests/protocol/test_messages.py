@@ -28,6 +28,7 @@ ANNOUNCE = Announce(
     digest=HASH,
     id_key="0f" * 16,
     environment={"torch": "2.6"},
+    incarnation=7,
 )
 
 
@@ -51,6 +52,10 @@ def test_round_trip(message: Message) -> None:
         (b'{"type":"verdict","epoch":-1,"metrics":{},"proceed":true,"reason":""}', "epoch"),
         (b'{"type":"verdict","epoch":1,"metrics":{"a":NaN},"proceed":true,"reason":""}', "NaN"),
         (b'{"type":"done","weights":"xyz"}', "weights"),
+        (b'{"type":"resume","session":"s"}', "resume.incarnation: Field required"),
+        (b'{"type":"resume","session":"s","incarnation":0}', "incarnation"),
+        (b'{"type":"close","session":"s","outcome":"failed","incarnation":4294967296}', "incarna"),
+        (b'{"type":"close","session":"s","outcome":"interrupted","incarnation":1}', "outcome"),
         (b"\xff\xfe", "is not JSON"),
         (b" " * (MAX_MESSAGE_BYTES + 1), "at most 1048576"),
     ],

@@ -15,11 +15,22 @@ from slstream.errors import (
     SessionRefused,
 )
 from slstream.frames.header import FrameKind
-from slstream.protocol.actions import Action, Backward, EpochEnd, Fuse, Hear, Receive, Update
+from slstream.protocol.actions import (
+    Action,
+    Backward,
+    Begin,
+    Cursor,
+    EpochEnd,
+    Fuse,
+    Hear,
+    Receive,
+    Update,
+)
 from slstream.protocol.early_stop import EarlyStop
 from slstream.protocol.feature import feature_session
+from slstream.protocol.label import label_session
 from slstream.protocol.messages import Abort, Refuse, Verdict, encode_message
-from slstream.protocol.session import Plan
+from slstream.protocol.session import Outcome, Plan
 from tests.protocol.loopback import LABEL, ROWS, Loopback, control
 
 
@@ -162,3 +173,77 @@ def test_waiting_says_what_for() -> None:
     gradient = Receive(peer="alice", kind=FrameKind.GRADIENT, epoch=3, step=17)
     assert str(gradient) == "alice's gradient of epoch 3, step 17"
     assert str(Hear(peer="bob", types=(Verdict,))) == "bob's message 'verdict'"
+
+
+Trace = list[tuple[Action, object]]
+"""What a session asked for, and what it was sent."""
+
+
+def traces(loopback: Loopback) -> dict[str, Trace]:
+    """Run to the end; what crossed the border of each party's session."""
+    found: dict[str, Trace] = {name: [] for name in loopback.parties}
+    original = loopback.perform
+
+    def perform(name: str, action: Action) -> object:
+        result = original(name, action)
+        found[name].append((action, result))
+        return result
+
+    loopback.perform = perform  # type: ignore[method-assign]
+    loopback.run()
+    return found
+
+
+def cursors(trace: Trace) -> list[tuple[int, Cursor]]:
+    """All places at which a checkpoint may be written: index of the next action, and the cursor."""
+    found, history = [], Cursor()
+    for index, (action, _) in enumerate(trace, start=1):
+        match action:
+            case Begin():
+                found.append((index, history))
+            case Backward(step=step) | Update(step=step):
+                found.append((index, Cursor(step=step, history=history.history)))
+            case EpochEnd(cursor=history):
+                found.append((index, history))
+            case _:
+                pass
+    return found
+
+
+@given(data=st.data(), peers=st.integers(1, 3), patience=st.none() | st.integers(1, 2))
+def test_a_session_goes_on_from_any_cursor_as_if_it_had_never_stopped(
+    data: st.DataObject, peers: int, patience: int | None
+) -> None:
+    stop = None if patience is None else EarlyStop(metric="auc", patience=patience)
+    plan = Plan(epochs=4, early_stop=stop)
+    loopback = Loopback(peers, plan)
+    loopback.parties[LABEL].metrics = lambda epoch: {"auc": 0.5 / epoch}
+    undisturbed = traces(loopback)
+    name = data.draw(st.sampled_from(sorted(loopback.parties)))
+    trace = undisturbed[name]
+    where, cursor = data.draw(st.sampled_from(cursors(trace)))
+
+    others = [peer for peer in loopback.parties if peer != LABEL]
+    again = label_session(LABEL, others, plan) if name == LABEL else feature_session(LABEL, plan)
+    begin = next(i for i, (action, _) in enumerate(trace) if isinstance(action, Begin))
+    # The opening is always done anew; then what lies before the cursor is left out.
+    expected = [*trace[:begin], (Begin(), cursor), *trace[where:]]
+    result: object = None
+    for action, answer in expected:
+        assert again.send(result) == action
+        result = answer
+    with pytest.raises(StopIteration) as end:
+        again.send(result)
+    outcome = end.value.value
+    assert isinstance(outcome, Outcome)
+    assert outcome == loopback.parties[name].outcome
+
+
+def test_there_are_cursors_for_every_step_and_epoch() -> None:
+    """So that the property above is about all of them."""
+    for trace in traces(Loopback(2, Plan(epochs=2))).values():
+        found = [(len(cursor.history), cursor.step) for _, cursor in cursors(trace)]
+        first = [(0, step) for step in range(ROWS.steps + 1)]
+        second = [(1, step) for step in range(ROWS.steps + 1)]
+        assert found == [*first, *second, (2, 0)]
+        assert [c.ended for _, c in cursors(trace)][-1] == "the last epoch is done"
