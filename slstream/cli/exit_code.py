@@ -11,6 +11,8 @@ class ExitCode(IntEnum):
     """The user's input, a peer, the log or the disk: the message says which and what to do."""
     USAGE = 2
     """Unknown command or option; nothing was started."""
+    OTHER_ENVIRONMENT = 3
+    """A replay cannot demand equal bits here; ``--tolerant`` measures the deviation instead."""
     BUG = 70
     """An error that slstream did not foresee (EX_SOFTWARE of sysexits.h)."""
     INTERRUPTED = 130

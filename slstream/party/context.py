@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from slstream.party.compute import ComputeThread
-from slstream.party.divergences import Divergences
+from slstream.party.divergences import Comparison
 from slstream.party.incarnation import Incarnation
 from slstream.party.ledger import Ledger
 from slstream.party.lobby import Lobby
@@ -35,7 +35,8 @@ class PartyContext:
     ledger: Ledger
     times: Times
     files: PartyFiles
-    divergences: Divergences
+    comparison: Comparison
+    """Of the frames that this party computes again."""
     incarnation: Incarnation
     environment: dict[str, str]
     """This process's fingerprint."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from typing import Protocol
 
 from slstream.errors import Diverged
 from slstream.frames.frame import Frame
@@ -33,6 +34,15 @@ def differs(computed: Outgoing, logged: Frame) -> bool:
     return not same_place(computed, logged) or (computed.schema_id, computed.payload) != found
 
 
+class Comparison(Protocol):
+    """What is done with each frame that the log holds already."""
+
+    async def compare(
+        self, session: str, receiver: str, computed: Outgoing, logged: Frame, place: Place
+    ) -> None:
+        """Compare a frame that was computed now with what the log holds in its place."""
+
+
 class Divergences:
     """Records divergences in the log; the frames that were sent first stand."""
 
@@ -43,7 +53,7 @@ class Divergences:
         self.count = 0
         """Recorded by this process."""
 
-    async def record(
+    async def compare(
         self, session: str, receiver: str, computed: Outgoing, logged: Frame, place: Place
     ) -> None:
         """Compare a frame with what the log holds in its place, and record a difference.

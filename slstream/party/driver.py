@@ -110,15 +110,22 @@ class Driver:
         self._inbound: dict[str, Inbound] = {}
         self._outbound: dict[str, Outbound] = {}
         self._joined = False
+        self._live = False
         self._training = False
         self.started_at = 0.0
         """:func:`time.perf_counter` when the links were opened."""
         self.rows: Rows | None = None
         """What was matched, once it was."""
 
-    async def open_links(self) -> None:
-        """Create the topics of this party's links where they are missing."""
+    async def open_links(self, *, take_over: bool = True) -> None:
+        """Create the topics of this party's links where they are missing.
+
+        Args:
+            take_over: fence older processes of this party off them. A replay does not, and uses
+                what each peer sent up to the last frame before it heeds that the peer gave up.
+        """
         context, self.started_at = self._context, perf_counter()
+        self._live = take_over
         own, federation = context.party.id, context.topology.federation
         context.reporter.update(session=self._session)
         for peer in self._peers:
@@ -136,11 +143,14 @@ class Driver:
                 times=context.times,
                 on_logged=self._compare,
             )
-            self._inbound[peer] = Inbound(context.transport, from_peer, peer, context.times)
-            await self._outbound[peer].fence()
+            self._inbound[peer] = Inbound(
+                context.transport, from_peer, peer, context.times, in_order=not take_over
+            )
+            if take_over:
+                await self._outbound[peer].fence()
 
     async def _compare(self, receiver: str, computed: Outgoing, logged: Frame, at: Place) -> None:
-        await self._context.divergences.record(self._session, receiver, computed, logged, at)
+        await self._context.comparison.compare(self._session, receiver, computed, logged, at)
 
     async def drive(self, session: Session) -> Outcome:
         """Perform a session to its end.
@@ -179,6 +189,8 @@ class Driver:
 
     async def last_word(self, reason: str) -> None:
         """Tell all peers that nothing more will come. Never raises, and takes a bounded time."""
+        if not self._live:
+            return
         reason = printable_reason(reason)
         word: Message = Abort(reason=reason)
         if not self._joined and self._context.party != self._context.topology.label_party:
@@ -278,6 +290,8 @@ class Driver:
     async def _keep(self) -> None:
         """Write a checkpoint of everything up to here."""
         context, cursor = self._context, self._cursor
+        if not context.files.writable:
+            return
         await context.incarnation.require_newest()
         # A checkpoint must never be ahead of the log that led to it.
         what = f"force the log to the disk before a checkpoint (epoch {len(cursor.history)})"

@@ -30,9 +30,26 @@ Places = Mapping[str, Place]
 class Inbound:
     """The receiving end: reads the log on demand, in order, and puts frames together."""
 
-    def __init__(self, transport: Transport, topic: str, sender: str, times: Times) -> None:
-        """Start at the beginning of an existing topic."""
+    def __init__(
+        self,
+        transport: Transport,
+        topic: str,
+        sender: str,
+        times: Times,
+        *,
+        in_order: bool = False,
+    ) -> None:
+        """Start at the beginning of an existing topic.
+
+        Args:
+            transport: holds the log.
+            topic: of the link.
+            sender: the peer.
+            times: gets the seconds of reading and waiting.
+            in_order: let frames that came before the peer gave up be taken first.
+        """
         self.sender = sender
+        self._in_order = in_order
         self.taken: Place | None = None
         """Where the frame that was taken last ends."""
         self._times = times
@@ -69,7 +86,7 @@ class Inbound:
             SessionAborted: it gave up.
             SessionRefused: it does not take part.
         """
-        if self._reader.last_word is not None:
+        if self._reader.last_word is not None and not self._in_order:
             raise_if_over(self.sender, self._reader.last_word)
 
     async def next(

@@ -101,6 +101,16 @@ class Lobby:
         """How a session began, whether it is over or not."""
         return self._announced.get(session)
 
+    @property
+    def sessions(self) -> tuple[str, ...]:
+        """All that were announced, oldest first."""
+        return tuple(self._announced)
+
+    @property
+    def newest(self) -> Announce | None:
+        """The session that was announced last."""
+        return next(reversed(self._announced.values()), None)
+
     async def wait_closed(self, session: str, *, timeout_s: float) -> Close | None:
         """How a session ended, as soon as it has; ``None`` when it did not in time."""
         deadline = monotonic() + timeout_s

@@ -10,7 +10,7 @@ from slstream.codecs.registry import known_ids
 from slstream.errors import CodecError, InvalidSchema, SessionRefused, UnknownSchema
 from slstream.frames.header import FrameKind
 from slstream.party.registry_log import RegistryLog
-from slstream.party.tensor_coder import TensorCoder
+from slstream.party.tensor_coder import OnTensor, TensorCoder, not_watched
 from slstream.party.times import Times
 from slstream.schemas.compatibility import reading_differences
 from slstream.schemas.document import ContentSchema, SchemaKind, TensorSchema
@@ -40,7 +40,14 @@ def chain_for(kind: FrameKind, codec: CodecSection) -> CodecChain:
 class Negotiation:
     """The schemas that this party offers to its peers, and those that it has adopted of them."""
 
-    def __init__(self, party: str, topology: Topology, registry: RegistryLog, times: Times) -> None:
+    def __init__(
+        self,
+        party: str,
+        topology: Topology,
+        registry: RegistryLog,
+        times: Times,
+        on_tensor: OnTensor = not_watched,
+    ) -> None:
         """Start with nothing offered.
 
         Args:
@@ -48,7 +55,9 @@ class Negotiation:
             topology: codecs and seed.
             registry: opened.
             times: gets the seconds that coding takes.
+            on_tensor: is shown each tensor that crosses a cut.
         """
+        self._on_tensor = on_tensor
         self._party = party
         self._topology = topology
         self._registry = registry
@@ -161,6 +170,7 @@ class Negotiation:
             cut=cut,
             seed=self._topology.seed,
             times=self._times,
+            on_tensor=self._on_tensor,
         )
 
 

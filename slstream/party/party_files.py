@@ -52,7 +52,8 @@ class PartyFiles:
         self._federation = federation
         self._party = party
         self._keep_every_epochs = keep_every_epochs
-        self._writable = writable
+        self.writable = writable
+        """Whether files are written at all."""
 
     def save_weights(self, modules: Mapping[str, nn.Module]) -> str:
         """Write the final weights; returns the file's SHA-256 in hex.
@@ -96,7 +97,7 @@ class PartyFiles:
         folder = self._folder(checkpoint.standing.session)
         path = folder / f"{epochs:05}-{steps:07}.safetensors"
         self._write(path, encode_checkpoint(checkpoint))
-        if self._writable:
+        if self.writable:
             try:
                 for old in self._removable(folder):
                     old.unlink(missing_ok=True)
@@ -144,7 +145,7 @@ class PartyFiles:
         return int(steps) == 0 and int(epochs) % every == 0
 
     def _write(self, path: Path, data: bytes) -> None:
-        if self._writable:
+        if self.writable:
             write_atomically(path, data)
 
 

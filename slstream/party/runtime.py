@@ -190,7 +190,7 @@ class PartyRuntime:
             ledger=self._ledger,
             times=times,
             files=files,
-            divergences=Divergences(transport, topology.federation, self.party.id),
+            comparison=Divergences(transport, topology.federation, self.party.id),
             incarnation=incarnation,
             environment=environment(topology.threads),
             shared_key=read_key_file(topology),

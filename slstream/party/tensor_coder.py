@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,15 @@ from slstream.frames.header import FrameKind
 from slstream.party.times import Times
 from slstream.protocol.actions import Payload
 from slstream.seeds import derive_seed
+
+OnTensor = Callable[[str, int, int, npt.NDArray[np.float32]], None]
+"""Called in the compute thread with name, epoch, step and values of a tensor that crosses the cut:
+``activation.bob-to-alice.computed`` before it is encoded, ``....decoded`` at its receiver."""
+
+
+def not_watched(name: str, epoch: int, step: int, tensor: npt.NDArray[np.float32]) -> None:
+    """The :data:`OnTensor` of live training."""
+
 
 MAX_TENSOR_BYTES = 1_073_741_824
 """Largest batch of activations, as float32, that a session handles."""
@@ -57,6 +67,7 @@ class TensorCoder:
         cut: tuple[int, ...],
         seed: int,
         times: Times,
+        on_tensor: OnTensor = not_watched,
     ) -> None:
         """Fix all that both ends know before the first tensor.
 
@@ -68,6 +79,7 @@ class TensorCoder:
             cut: shape of one row.
             seed: the session's seed.
             times: gets the seconds spent.
+            on_tensor: is shown each tensor.
         """
         self.chain = chain
         self.kind = kind
@@ -75,6 +87,9 @@ class TensorCoder:
         self._cut = cut
         self._seed = derive_seed(seed, "codec", sender, receiver, kind.label, "cut")
         self._times = times
+        self.name = f"{kind.label}.{sender}-to-{receiver}"
+        """Kind and link, as in :data:`OnTensor`."""
+        self._on_tensor = on_tensor
 
     def encode(self, tensor: npt.NDArray[np.float32], epoch: int, step: int) -> Payload:
         """Encode a tensor, float32 [batch, *cut].
@@ -83,6 +98,7 @@ class TensorCoder:
             SessionAborted: it holds NaN or infinite values, or others that the codec refuses:
                 training has diverged.
         """
+        self._on_tensor(f"{self.name}.computed", epoch, step, tensor)
         with self._times.measure("codec_s"):
             if not np.isfinite(tensor).all():  # raw32 would send them
                 raise self._diverged(epoch, step, "holds NaN or infinite values")
@@ -116,6 +132,7 @@ class TensorCoder:
                 raise self._refusal(epoch, step, place, str(error)) from error
             if not np.isfinite(tensor).all():
                 raise self._refusal(epoch, step, place, "it holds NaN or infinite values")
+        self._on_tensor(f"{self.name}.decoded", epoch, step, tensor)
         return tensor
 
     def _context(self, epoch: int, step: int) -> CodecContext:

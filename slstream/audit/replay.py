@@ -1,0 +1,378 @@
+"""Re-executing one party of a session from the log, without its peers and without writing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import numpy.typing as npt
+
+from slstream.audit.comparison import Deviation, RangeDone, ReplayComparison, StepRange
+from slstream.audit.log_view import LogEnded, LogView
+from slstream.audit.recorded import recorded_environment
+from slstream.audit.tensor_dump import TensorDump
+from slstream.errors import (
+    CheckpointError,
+    ConfigError,
+    Diverged,
+    SessionAborted,
+    SessionRefused,
+)
+from slstream.party.checkpoint import Checkpoint
+from slstream.party.compute import ComputeThread
+from slstream.party.context import PartyContext
+from slstream.party.driver import Driver, LocalActions
+from slstream.party.environment import environment
+from slstream.party.feature_actions import FeatureActions
+from slstream.party.incarnation import Incarnation
+from slstream.party.key_file import read_key_file
+from slstream.party.label_actions import LabelActions
+from slstream.party.ledger import Ledger
+from slstream.party.lobby import Lobby
+from slstream.party.negotiation import Negotiation
+from slstream.party.outbound import Outgoing
+from slstream.party.party_files import PartyFiles
+from slstream.party.plan import plan_of
+from slstream.party.registry_log import RegistryLog
+from slstream.party.reporter import Reporter
+from slstream.party.times import Times
+from slstream.protocol.feature import feature_session
+from slstream.protocol.label import label_session
+from slstream.protocol.messages import Announce
+from slstream.protocol.session import Outcome
+from slstream.topology.topology import Party, Topology
+from slstream.transport.contract import Transport
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRequest:
+    """What to replay, and what to demand."""
+
+    session: str
+    """Its id, or ``latest``."""
+    party: str
+    begin: tuple[int, int] | None = None
+    """(epochs done, steps done of the next) of the checkpoint to begin at; ``None``: the start."""
+    until: StepRange = field(default_factory=StepRange)
+    bound: float | None = None
+    """Largest relative deviation of a tensor; ``None``: equal bits, on an equal environment."""
+    dump: tuple[int, int] | None = None
+    """(epoch, step) whose tensors to keep."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayReport:
+    """What a replay found; when bits had to be equal they were."""
+
+    session: str
+    party: str
+    exact: bool
+    """Whether equal bits were demanded."""
+    environment_differences: list[str]
+    """Between the machine of the session and this one."""
+    frames: int
+    """Frames that were computed and compared."""
+    equal_frames: int
+    last_frame: str
+    """The last one that was compared."""
+    complete: bool
+    """Whether the session was replayed to its clean end."""
+    stopped: str
+    """Why the replay ended where it did."""
+    weights: str | None
+    """SHA-256 of the final weights, when it got there; the log has the same when ``exact``."""
+    bound: float | None
+    deviations: list[Deviation]
+    differing_messages: list[str]
+    seconds: float
+
+    @property
+    def largest_deviation(self) -> Deviation | None:
+        """The tensor with the largest relative deviation."""
+        return max(self.deviations, key=lambda each: each.relative, default=None)
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing deviated by more than the bound."""
+        worst = self.largest_deviation
+        return worst is None or self.bound is None or worst.relative <= self.bound
+
+
+class EnvironmentDiffers(ConfigError):
+    """Equal bits cannot be demanded on another environment than the session's."""
+
+
+async def replay(
+    request: ReplayRequest,
+    topology: Topology,
+    log: Transport,
+    *,
+    directory: Path | None,
+    on_frame: Callable[[str], None] = lambda frame: None,
+) -> tuple[ReplayReport, TensorDump]:
+    """Replay one party.
+
+    Args:
+        request: what to replay.
+        topology: of the session, with this party's data at hand.
+        log: only read.
+        directory: of the run, for its checkpoints; needed to begin at one.
+        on_frame: called with each frame that was compared.
+
+    Returns:
+        The report, and the tensors of the step that was asked for.
+
+    Raises:
+        EnvironmentDiffers: no bound was given, and this is not the recorded environment.
+        Diverged: what is computed is not what the log holds; names the first step that differs.
+        ConfigError: no such session or party, or the topology is not the session's.
+        SlstreamError: the log cannot be read, or holds what is no session.
+    """
+    party = topology.party(request.party)
+    view = LogView(log)
+    lobby = Lobby(view, topology.federation, topology.label_party.id)
+    await lobby.open()
+    announce = _announced(lobby, request.session, topology)
+    recorded = await recorded_environment(view, announce, party.id)
+    threads = int(recorded.get("threads", topology.threads))
+    here = environment(threads)
+    differences = [
+        f"{name}: {recorded.get(name)} there, {here.get(name)} here"
+        for name in sorted({*recorded, *here})
+        if recorded.get(name) != here.get(name)
+    ]
+    if differences and request.bound is None:
+        raise EnvironmentDiffers(
+            f"the environment of {party.id} in session {announce.session} was another one, so its "
+            f"bits cannot be expected here ({'; '.join(differences)}); use --tolerant to measure "
+            "how far they deviate"
+        )
+    compute = ComputeThread(threads)
+    try:
+        replaying = _Replaying(
+            request, topology, party, announce, view, compute, recorded, directory, on_frame
+        )
+        report = await replaying.run(lobby, differences)
+    finally:
+        compute.close()
+    return report, replaying.dump
+
+
+def _announced(lobby: Lobby, session: str, topology: Topology) -> Announce:
+    announce = lobby.newest if session == "latest" else lobby.announced(session)
+    if announce is None:
+        known = ", ".join(lobby.sessions[-_SHOWN:]) or "none"
+        raise ConfigError(
+            f"no session {session!r} of federation {topology.federation} in this log; the newest "
+            f"are: {known}"
+        )
+    differences = topology.differences(announce.agreed)
+    if differences:
+        shown = "; ".join(
+            f"{d.path} is {d.mine} here, {d.theirs} in the session" for d in differences[:_SHOWN]
+        )
+        raise ConfigError(
+            f"the topology is not that of session {announce.session}: {shown}; replay with the "
+            "topology of the session (--topology, --set)"
+        )
+    return announce
+
+
+class _Replaying:
+    """One replay."""
+
+    def __init__(
+        self,
+        request: ReplayRequest,
+        topology: Topology,
+        party: Party,
+        announce: Announce,
+        view: LogView,
+        compute: ComputeThread,
+        recorded: dict[str, str],
+        directory: Path | None,
+        on_frame: Callable[[str], None],
+    ) -> None:
+        self._request = request
+        self._topology = topology
+        self._party = party
+        self._announce = announce
+        self._view = view
+        self._compute = compute
+        self._recorded = recorded
+        self._directory = directory
+        self._on_frame = on_frame
+        self._last_frame = ""
+        self.dump = TensorDump(request.dump)
+
+    async def run(self, lobby: Lobby, differences: list[str]) -> ReplayReport:
+        """Drive the session over the log to its end, or as far as it goes."""
+        start = perf_counter()
+        context, comparison = await self._context(lobby)
+        outcome: Outcome | None = None
+        try:
+            outcome = await self._drive(context)
+            stopped = "the session's end"
+        except RangeDone:
+            stopped = "the end of the range that was asked for"
+        except (SessionAborted, SessionRefused) as error:
+            closed = lobby.closed(self._announce.session)
+            if closed is None or closed.outcome != "failed":
+                raise
+            stopped = f"where the session failed: {error}"
+        except LogEnded as error:
+            closed = lobby.closed(self._announce.session)
+            if closed is not None and closed.outcome in ("finished", "stopped early"):
+                raise Diverged(
+                    f"session {self._announce.session} is closed as {closed.outcome}, but frames "
+                    f"that lead there are missing after {self._last_frame}: {error}"
+                ) from error
+            stopped = f"the end of the log ({error})"
+        return ReplayReport(
+            session=self._announce.session,
+            party=self._party.id,
+            exact=self._request.bound is None,
+            environment_differences=differences,
+            frames=comparison.frames,
+            equal_frames=comparison.equal,
+            last_frame=self._last_frame,
+            complete=outcome is not None,
+            stopped=stopped,
+            weights=None if outcome is None else outcome.weights.get(self._party.id),
+            bound=self._request.bound,
+            deviations=comparison.deviations,
+            differing_messages=comparison.differing_messages,
+            seconds=perf_counter() - start,
+        )
+
+    async def _context(self, lobby: Lobby) -> tuple[PartyContext, ReplayComparison]:
+        topology, party, view = self._topology, self._party, self._view
+        registry = RegistryLog(view, topology.federation)
+        await registry.open()
+        times, ledger = Times(), Ledger(party.id)
+
+        def on_tensor(name: str, epoch: int, step: int, tensor: npt.NDArray[np.float32]) -> None:
+            comparison.note_rows(name.removesuffix(".computed"), tensor)
+            self.dump.note(name, epoch, step, tensor)
+
+        negotiation = Negotiation(party.id, topology, registry, times, on_tensor)
+        comparison = ReplayComparison(
+            bound=self._request.bound,
+            until=self._request.until,
+            coder=negotiation.offered_coder,
+            on_frame=self._compared,
+        )
+        await negotiation.open()
+        context = PartyContext(
+            party=party,
+            topology=topology,
+            transport=view,
+            compute=self._compute,
+            lobby=lobby,
+            negotiation=negotiation,
+            reporter=Reporter(view, topology.federation, party.id, ledger, lambda event: None),
+            ledger=ledger,
+            times=times,
+            files=self._files(),
+            comparison=comparison,
+            incarnation=_NoIncarnation(view, party.id),
+            environment=self._recorded,
+            shared_key=read_key_file(topology),
+        )
+        return context, comparison
+
+    def _files(self) -> PartyFiles:
+        directory = self._directory or Path()
+        return _ReplayFiles(
+            directory / self._party.id,
+            federation=self._topology.federation,
+            party=self._party.id,
+            begin=self._request.begin,
+        )
+
+    async def _drive(self, context: PartyContext) -> Outcome:
+        topology, announce = context.topology, self._announce
+        label_party = topology.label_party.id
+        id_key = context.shared_key or bytes.fromhex(announce.id_key)
+        local: LocalActions
+        if self._party.id == label_party:
+            peers = [party.id for party in topology.feature_parties]
+            local = label = LabelActions(
+                self._party,
+                topology,
+                compute=context.compute,
+                negotiation=context.negotiation,
+                id_key=id_key,
+                files=context.files,
+                on_loss=lambda epoch, step, loss: None,
+            )
+            await label.load()
+            session = label_session(label_party, peers, plan_of(topology))
+        else:
+            peers = [label_party]
+            local = FeatureActions(
+                self._party,
+                topology,
+                compute=context.compute,
+                negotiation=context.negotiation,
+                id_key=id_key,
+                environment=context.environment,
+                files=context.files,
+            )
+            session = feature_session(label_party, plan_of(topology))
+
+        async def watch() -> None:
+            return None
+
+        driver = Driver(context, announce.session, peers, local, watch)
+        await driver.open_links(take_over=False)
+        return await driver.drive(session)
+
+    def _compared(self, frame: Outgoing) -> None:
+        self._last_frame = str(frame)
+        self._on_frame(self._last_frame)
+
+
+class _NoIncarnation(Incarnation):
+    """A replay claims nothing, and no process of the party fences it."""
+
+    def __init__(self, view: LogView, party: str) -> None:
+        super().__init__(view, "", party, number=2**32 - 1)
+
+    async def require_newest(self) -> None:
+        """Nobody is newer."""
+
+
+class _ReplayFiles(PartyFiles):
+    """Writes nothing, and offers the one checkpoint at which the replay is to begin."""
+
+    def __init__(
+        self, directory: Path, *, federation: str, party: str, begin: tuple[int, int] | None
+    ) -> None:
+        super().__init__(directory, federation=federation, party=party, writable=False)
+        self._begin = begin
+
+    def checkpoints(self, session: str) -> Iterator[Checkpoint]:
+        """The chosen checkpoint.
+
+        Raises:
+            CheckpointError: there is none at that place.
+        """
+        if self._begin is None:
+            return
+        places = []
+        for checkpoint in super().checkpoints(session):
+            places.append(checkpoint.standing.place)
+            if places[-1] == self._begin:
+                yield checkpoint
+                return
+        kept = ", ".join(f"{epochs}/{steps}" for epochs, steps in reversed(places)) or "none"
+        raise CheckpointError(
+            f"no checkpoint after epoch {self._begin[0]}, step {self._begin[1]} of the next in "
+            f"{self.directory}/checkpoints/{session}; there are (epochs/steps): {kept}"
+        )

@@ -1,0 +1,40 @@
+"""The tensors of one step of a replay, for whoever debugs a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save
+
+from slstream.errors import ConfigError
+from slstream.party.atomic_file import write_atomically
+
+
+class TensorDump:
+    """Keeps what crosses the cut in one step, before coding and after decoding."""
+
+    def __init__(self, place: tuple[int, int] | None) -> None:
+        """Keep the tensors of (epoch, step); of none with ``None``."""
+        self._place = place
+        self.tensors: dict[str, npt.NDArray[np.float32]] = {}
+        """By name, as :data:`slstream.party.tensor_coder.OnTensor` says."""
+
+    def note(self, name: str, epoch: int, step: int, tensor: npt.NDArray[np.float32]) -> None:
+        """Keep a tensor when it is of the step that was asked for."""
+        if (epoch, step) == self._place:
+            self.tensors[name] = tensor.copy()
+
+    def write(self, path: Path) -> None:
+        """Write a safetensors file.
+
+        Raises:
+            ConfigError: the replay did not come to the step.
+            StorageError: the disk refuses.
+        """
+        if not self.tensors:
+            raise ConfigError(
+                f"no tensor of epoch/step {self._place} was seen; is it in the range?"
+            )
+        write_atomically(path, save(self.tensors))
