@@ -125,13 +125,18 @@ class Manifest(_Closed):
         try:
             manifest = cls.model_validate(document)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "manifest"
-            raise ValueError(f"{where}: {first['msg']}") from None
+            raise ValueError(first_problem(error)) from None
         # Among others a repeated key, which JSON parsers read differently.
         if manifest.to_json() != data:
             raise ValueError("expected sorted keys, each once, and no white space")
         return manifest
+
+
+def first_problem(error: ValidationError) -> str:
+    """The field that is wrong first, and what was expected of it."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "manifest"
+    return f"{where}: {first['msg']}"
 
 
 def _check_counts(topic: str, role: TopicRole, found: ArchivedPartition) -> None:

@@ -290,7 +290,7 @@ class ArchiveFile:
         most = min(most, self.footer_start - position - RECORD_HEAD.size)
         if opcode != expected or length > most:
             raise self.damaged(
-                f"byte {position}: expected a {expected.name} record of at most {most} bytes, "
+                f"byte {position}: expected a record {expected.name} of at most {most} bytes, "
                 f"found opcode {opcode} and a claim of {length} bytes"
             )
         return RECORD_HEAD.size + int(length)

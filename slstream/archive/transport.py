@@ -84,7 +84,7 @@ class ArchiveTransport(Transport):
     async def topics(self, prefix: str = "") -> Sequence[str]:
         """See :class:`Transport`."""
         self._check()
-        return [name for name in self._topics if name.startswith(prefix)]
+        return sorted(name for name in self._topics if name.startswith(prefix))
 
     async def topic_config(self, topic: str) -> TopicConfig:
         """See :class:`Transport`."""

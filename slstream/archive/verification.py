@@ -161,7 +161,8 @@ class _Verification:
                 f"expected all before byte {archive.data_end} to have the CRC "
                 f"{archive.data_crc:08x}, found {self._crc:08x}"
             )
-        return sorted(found, key=lambda entry: (entry.topic, entry.partition))
+        by_name = {(entry.topic, entry.partition): entry for entry in found}
+        return [by_name[name] for name in archive.partitions]
 
     def _check_summary(self) -> None:
         archive, self._crc = self._archive, 0

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import BinaryIO
 
 from mcap.writer import CompressionType, IndexType, Writer
+from pydantic import ValidationError
 
 from slstream.archive.envelope import RecordDigest, encode_record
 from slstream.archive.layout import (
@@ -23,6 +24,7 @@ from slstream.archive.manifest import (
     ArchivedPartition,
     ArchivedTopic,
     Manifest,
+    first_problem,
 )
 from slstream.errors import ArchiveError
 from slstream.transport.contract import StoredRecord, TopicConfig
@@ -145,8 +147,10 @@ class ArchiveWriter:
                 created_by=self._created_by,
                 topics=tuple(self._topics),
             )
-        except ValueError as error:
-            raise ArchiveError(f"session {session} cannot be archived: {error}") from error
+        except ValidationError as error:
+            raise ArchiveError(
+                f"session {session} cannot be archived: {first_problem(error)}"
+            ) from error
         data = manifest.to_json()
         if len(data) > MAX_MANIFEST_BYTES:
             raise ArchiveError(
