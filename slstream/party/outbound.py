@@ -79,6 +79,8 @@ class Outbound:
         self._on_logged = on_logged
         self._log = LinkReader(transport, topic, sender, times)
         self._catching_up = True
+        self._end = 0
+        """Offset that the next record gets, if nobody else writes to the link."""
         self.mark = LinkMark()
         """How far this party's own frames on the link go."""
         self.suppressed = 0
@@ -96,11 +98,14 @@ class Outbound:
     async def fence(self) -> None:
         """Let readers ignore what older processes of this party may still append.
 
-        A link without any frame needs no fence, as nobody builds on it yet.
+        A link without a whole frame needs no fence, as nobody builds on it yet; on it the fence
+        would be taken for the first frame.
         """
-        if await self._transport.end_offset(self.topic) > 0:
-            record = FrameWriter(sender=self._sender, incarnation=self._incarnation).fence()
-            await self._append([record], "fence older processes off the link")
+        while not self._log.is_ready:
+            if not await self._log.read_ahead():
+                return
+        record = FrameWriter(sender=self._sender, incarnation=self._incarnation).fence()
+        await self._append([record], "fence older processes off the link")
 
     async def send(self, frame: Outgoing) -> None:
         """Have a frame on the link; it is sent, as the transport's durability says, on return.
@@ -118,7 +123,7 @@ class Outbound:
         while not await self._is_logged(frame):
             records = self._records(frame)
             offset = await self._append(records, f"send {frame} to {self.receiver}")
-            if offset == self.mark.offset:
+            if offset == self._end:
                 self._advance(offset + len(records))
                 break
             self._resume_reading(self.mark)
@@ -131,13 +136,10 @@ class Outbound:
             came = await self._log.read_ahead()
             self._raise_if_fenced()
             if not came:
-                # What is left behind the last whole frame was given up, or ignored by all.
+                # What is left behind the last whole frame is given up, or ignored by all, unless
+                # its end arrives first; then it is read from that frame on again.
                 self._catching_up = False
-                self.mark = LinkMark(
-                    offset=self._log.place.offset,
-                    next_sequence=self._log.mark.next_sequence,
-                    incarnation=self._log.incarnation,
-                )
+                self._end = self._log.place.offset
                 return False
         self._raise_if_fenced()
         if self._log.last_word is not None:
@@ -163,6 +165,7 @@ class Outbound:
         self._log.seek(mark)
 
     def _advance(self, offset: int) -> None:
+        self._end = offset
         self.mark = LinkMark(
             offset=offset,
             next_sequence=self.mark.next_sequence + 1,
