@@ -158,7 +158,10 @@ class _Supervisor:
         except ExceptionGroup as group:  # of a task group; the first is what ended it
             raise group.exceptions[0] from None
         if self._signal is not None:
-            raise Interrupted(f"interrupted by {self._signal.name}; all parties have ended")
+            raise Interrupted(
+                f"interrupted by {self._signal.name}; all parties have ended. Run the same again in "
+                f"{self.directory} to go on"
+            )
         self._raise_failure()
         return self._merged()
 

@@ -17,6 +17,7 @@ EPILOG = """\b
 Examples:
   slstream run topology/breast-cancer.yaml
   slstream run my.yaml --dir runs/first --set training.epochs=3 --set seed=7
+  slstream run my.yaml --dir runs/first    # again: goes on when it was interrupted
   slstream run my.yaml --quiet --json > summary.json
 
 \b
@@ -24,6 +25,7 @@ Files of a run, under DIR:
   log/                       what crossed between the parties
   PARTY/model.safetensors    the party's final weights
   PARTY/scaling.json         what was done to its columns before
+  PARTY/checkpoints/         what it needs to go on after a crash
   PARTY/log.txt              what its process said
   summary.json               all that the table at the end shows
 """
@@ -44,12 +46,20 @@ Files of a run, under DIR:
     show_default=True,
     help="Train the same model in one process without compression too, and compare.",
 )
+@click.option(
+    "--restarts",
+    type=click.IntRange(min=0),
+    help="How often each party that was killed is started again.  [default: 10]",
+)
 @session_options
-def command(topology_path: Path, baseline: bool, options: SessionOptions) -> None:
+def command(
+    topology_path: Path, baseline: bool, restarts: int | None, options: SessionOptions
+) -> None:
     """Train the federation of a TOPOLOGY file: one process per party, on this machine.
 
     Shows progress while it runs and ends with a summary: validation metrics, bytes by direction
-    and codec, and where the time went.
+    and codec, and where the time went. A run that was interrupted goes on when it is called again
+    with the same --dir.
     """
     from slstream.topology import Topology
 
@@ -59,8 +69,14 @@ def command(topology_path: Path, baseline: bool, options: SessionOptions) -> Non
     focus = Focus(party=topology.label_party.id, metric=topology.metrics[0])
 
     def take_part(on_progress: Callable[[Progress], None]) -> Summary:
-        from slstream.supervisor import run
+        from slstream.supervisor import RESTARTS, run
 
-        return run(topology, directory=directory, on_progress=on_progress, baseline=baseline)
+        return run(
+            topology,
+            directory=directory,
+            on_progress=on_progress,
+            baseline=baseline,
+            restarts=RESTARTS if restarts is None else restarts,
+        )
 
     show_session(take_part, focus=focus, directory=directory, options=options)

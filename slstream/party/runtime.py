@@ -108,7 +108,10 @@ class PartyRuntime:
     def _cause(self) -> Exception | None:
         """Why this party cancelled itself, when it did."""
         if self._signal is not None:
-            return Interrupted(f"{self.party.id} was interrupted by {self._signal.name}")
+            return Interrupted(
+                f"{self.party.id} was interrupted by {self._signal.name}; its session stays open and "
+                "goes on when it is started again"
+            )
         return self._fault
 
     async def _run(self, transport: Transport, compute: ComputeThread) -> Summary:

@@ -1,0 +1,314 @@
+"""A replay shows that frames follow from data, code and log, and finds those that do not."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from slstream import Topology
+from slstream.audit.comparison import StepRange
+from slstream.audit.replay import EnvironmentDiffers, ReplayReport, ReplayRequest, replay
+from slstream.audit.tensor_dump import TensorDump
+from slstream.errors import CheckpointError, ConfigError, Diverged
+from slstream.frames.header import HEADER_BYTES
+from slstream.party.base_part import BasePart
+from slstream.party.fuse_part import FusePart
+from slstream.party.summary import Summary
+from slstream.supervisor import run
+from slstream.transport.connect import embedded_url, open_transport
+from slstream.transport.contract import StoredRecord
+from slstream.transport.embedded.transport import EmbeddedTransport
+from tests.party.small_session import document, write_tables
+
+EPOCHS = 2
+STEPS = 3
+
+
+class Recorded:
+    """A session that was trained by real processes, and its log."""
+
+    def __init__(self, folder: Path) -> None:
+        write_tables(folder, common=64)
+        base = {"model": "mlp", "args": {"hidden": [8], "out": 3, "dropout": 0.3}}
+        value = document(
+            2,
+            optimizer={"name": "adam", "lr": 0.01},
+            training={"batch_size": 16, "epochs": EPOCHS, "validation": 0.25},
+            checkpoints={"every_steps": 2},
+            codec={},
+        )
+        for party in value["parties"].values():
+            party["base"] = base
+        self.directory = folder / "run"
+        self.topology = Topology.from_dict(value, folder)
+        self.summary: Summary = run(self.topology, directory=self.directory)
+
+    def replay(self, party: str, **changes: Any) -> ReplayReport:
+        return self.replay_and_dump(party, **changes)[0]
+
+    def replay_and_dump(self, party: str, **changes: Any) -> tuple[ReplayReport, TensorDump]:
+        request = ReplayRequest(**{"session": "latest", "party": party, **changes})
+        url = embedded_url(self.directory / "log")
+
+        async def main() -> tuple[ReplayReport, TensorDump]:
+            async with await open_transport(url, read_only=True) as log:
+                return await replay(request, self.topology, log, directory=self.directory)
+
+        return asyncio.run(main())
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
+    folder = tmp_path_factory.mktemp("recorded")
+    yield Recorded(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("party", ["alice", "bob", "carol"])
+def test_every_frame_and_the_weights_are_the_same(recorded: Recorded, party: str) -> None:
+    files = sorted(path for path in recorded.directory.rglob("*") if path.is_file())
+    before = {path: path.read_bytes() for path in files}
+    report = recorded.replay(party)
+    assert report.exact
+    assert report.complete
+    assert report.holds
+    assert report.weights == recorded.summary.weights[party]
+    sent = sum(t.frames for t in recorded.summary.traffic if t.sender == party)
+    assert report.frames == report.equal_frames == sent
+    now = sorted(path for path in recorded.directory.rglob("*") if path.is_file())
+    assert {path: path.read_bytes() for path in now} == before
+
+
+def test_a_range_begins_at_a_checkpoint_and_ends_at_a_step(recorded: Recorded) -> None:
+    report = recorded.replay("bob", begin=(1, 0), until=StepRange(epoch=2, step=2))
+    assert not report.complete
+    assert report.last_frame == "activation of epoch 2, step 2"
+    assert report.frames == 3 + 2  # the opening's join, ids and ready; two activations
+    inside = recorded.replay("bob", begin=(1, 2))
+    assert inside.complete
+    assert inside.frames == 3 + 1 + 1 + 1  # one activation, one evaluation, done
+
+
+def test_a_range_without_its_checkpoint_names_those_that_are_there(recorded: Recorded) -> None:
+    with pytest.raises(CheckpointError, match=r"no checkpoint after epoch 1, step 1.*1/0, 1/2"):
+        recorded.replay("bob", begin=(1, 1))
+
+
+def test_the_tensors_of_a_step_can_be_kept(recorded: Recorded) -> None:
+    _, dump = recorded.replay_and_dump("bob", dump=(1, 2), until=StepRange(epoch=1))
+    assert sorted(dump.tensors) == [
+        "activation.bob-to-alice.computed",
+        "evaluation.bob-to-alice.computed",
+        "gradient.alice-to-bob.decoded",
+    ] or sorted(dump.tensors) == [
+        "activation.bob-to-alice.computed",
+        "gradient.alice-to-bob.decoded",
+    ]
+    assert dump.tensors["activation.bob-to-alice.computed"].shape == (16, 3)
+
+
+def test_another_topology_is_refused_with_what_differs(recorded: Recorded) -> None:
+    request = ReplayRequest(session="latest", party="bob")
+    value = recorded.topology.file.model_dump(mode="json", exclude_none=True)
+    other = Topology.from_dict({**value, "seed": 4}, recorded.topology.root)
+
+    async def main() -> None:
+        url = embedded_url(recorded.directory / "log")
+        async with await open_transport(url, read_only=True) as log:
+            await replay(request, other, log, directory=None)
+
+    with pytest.raises(ConfigError, match="seed is 4 here, 3 in the session"):
+        asyncio.run(main())
+
+
+def test_an_unknown_session_names_the_known_ones(recorded: Recorded) -> None:
+    with pytest.raises(ConfigError, match=f"no session 'nope'.*{recorded.summary.session}"):
+        recorded.replay("bob", session="nope")
+
+
+# On another environment -------------------------------------------------------------------------
+
+
+def test_another_environment_is_refused_or_measured(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    with pytest.raises(EnvironmentDiffers, match="onednn_max_cpu_isa: None there, AVX2 here"):
+        recorded.replay("bob")
+    report = recorded.replay("bob", bound=0.01)
+    assert not report.exact
+    assert report.holds
+    assert report.environment_differences == ["onednn_max_cpu_isa: None there, AVX2 here"]
+    assert len(report.deviations) == EPOCHS * (STEPS + 1)
+
+
+def test_a_deviation_above_the_bound_does_not_hold(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _scale_activations(monkeypatch)
+    report = recorded.replay("bob", bound=0.01)
+    worst = report.largest_deviation
+    assert worst is not None
+    assert worst.relative > 0.01
+    assert not report.holds
+    assert recorded.replay("bob", bound=10.0).holds
+
+
+# Mutations that a replay must find ---------------------------------------------------------------
+
+
+def _scale_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = BasePart.forward
+
+    def forward(part: BasePart, rows: Any, epoch: int, step: int) -> torch.Tensor:
+        return original(part, rows, epoch, step) * (1.5 if epoch == 2 else 1.0)
+
+    monkeypatch.setattr(BasePart, "forward", forward)
+
+
+def _leave_out_the_rng(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ignore(seed: int) -> None:
+        del seed
+
+    monkeypatch.setattr(torch.default_generator, "manual_seed", ignore, raising=False)
+
+
+def _zero_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = BasePart.finish
+
+    def finish(part: BasePart, epoch: int, step: int, gradient: Any) -> None:
+        original(part, epoch, step, gradient)
+        if (epoch, step) == (1, 2) and part.optimizer is not None:
+            next(iter(part.optimizer.state.values()))["exp_avg"].zero_()
+
+    monkeypatch.setattr(BasePart, "finish", finish)
+
+
+def _apply(times: int) -> Callable[[pytest.MonkeyPatch], None]:
+    def mutate(monkeypatch: pytest.MonkeyPatch) -> None:
+        original = BasePart.finish
+
+        def finish(part: BasePart, epoch: int, step: int, gradient: Any) -> None:
+            if (epoch, step) != (1, 2):
+                original(part, epoch, step, gradient)
+                return
+            activation = part._in_flight.pop((epoch, step))
+            assert part.optimizer is not None
+            part.optimizer.zero_grad(set_to_none=True)
+            activation.backward(torch.from_numpy(gradient))
+            for _ in range(times):
+                part.optimizer.step()
+
+        monkeypatch.setattr(BasePart, "finish", finish)
+
+    return mutate
+
+
+def _swap_parties(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = FusePart.loss
+
+    def loss(part: FusePart, activations: Any, *place: Any) -> torch.Tensor:
+        swapped = dict(activations)
+        swapped["bob"], swapped["carol"] = activations["carol"], activations["bob"]
+        return original(part, swapped, *place)
+
+    monkeypatch.setattr(FusePart, "loss", loss)
+
+
+def _change_a_frame(topic_part: str, number: int) -> Callable[[pytest.MonkeyPatch], None]:
+    """Flip a bit in the last byte of one frame of a link."""
+
+    def mutate(monkeypatch: pytest.MonkeyPatch) -> None:
+        original = EmbeddedTransport.read
+
+        async def read(transport: EmbeddedTransport, topic: str, *args: Any, **options: Any) -> Any:
+            records = await original(transport, topic, *args, **options)
+            if topic_part not in topic:
+                return records
+            return [_flipped(record) if record.offset == number else record for record in records]
+
+        monkeypatch.setattr(EmbeddedTransport, "read", read)
+
+    return mutate
+
+
+def _flipped(record: StoredRecord) -> StoredRecord:
+    value = bytearray(record.value)
+    assert len(value) > HEADER_BYTES
+    value[-1] ^= 1
+    fields = {name: getattr(record, name) for name in StoredRecord.__slots__}
+    return StoredRecord(**{**fields, "value": bytes(value)})
+
+
+@pytest.mark.parametrize(
+    ("party", "mutate", "first"),
+    [
+        ("bob", _leave_out_the_rng, "activation of epoch 1, step 1"),
+        ("bob", _zero_a_moment, "activation of epoch 1, step 3"),
+        ("bob", _apply(0), "activation of epoch 1, step 3"),
+        ("bob", _apply(2), "activation of epoch 1, step 3"),
+        ("bob", _scale_activations, "activation of epoch 2, step 1"),
+        ("alice", _swap_parties, "gradient of epoch 1, step 1"),
+        # Own frames 0 to 2 are the opening: join, ids, ready.
+        ("bob", _change_a_frame(".bob-to-alice.", 4), "activation of epoch 1, step 2"),
+        # alice's: match, open, then a gradient a step: the change shows in what follows from it.
+        ("bob", _change_a_frame(".alice-to-bob.", 3), "activation of epoch 1, step 3"),
+    ],
+    ids=[
+        "rng left out",
+        "moment zeroed",
+        "gradient skipped",
+        "gradient applied twice",
+        "model changed",
+        "party order",
+        "own frame changed",
+        "peer's frame changed",
+    ],
+)
+def test_a_mutation_is_found_at_its_first_step(
+    recorded: Recorded,
+    monkeypatch: pytest.MonkeyPatch,
+    party: str,
+    mutate: Callable[[pytest.MonkeyPatch], None],
+    first: str,
+) -> None:
+    mutate(monkeypatch)
+    with pytest.raises(Diverged, match=f"differs from the log first in the {first} for"):
+        recorded.replay(party)
+
+
+def test_other_data_is_found(recorded: Recorded, tmp_path: Path) -> None:
+    """The party's table is not the one that it trained with."""
+    copy = tmp_path / "data"
+    shutil.copytree(recorded.topology.root, copy, ignore=shutil.ignore_patterns("run"))
+    table = copy / "bob.csv"
+    lines = table.read_text().splitlines()
+    lines[1:] = [line.rsplit(",", 1)[0] + ",1" for line in lines[1:]]
+    key, x, _, y = lines[5].split(",") if lines[5].count(",") == 3 else (*lines[5].split(","), "0")
+    lines[5] = f"{key},{float(x) + 1.0:.4f},0.5,{y}"
+    table.write_text("\n".join(lines) + "\n")
+    value = recorded.topology.file.model_dump(mode="json", exclude_none=True)
+    topology = Topology.from_dict(value, copy)
+
+    async def main() -> None:
+        url = embedded_url(recorded.directory / "log")
+        async with await open_transport(url, read_only=True) as log:
+            await replay(
+                ReplayRequest(session="latest", party="bob"), topology, log, directory=None
+            )
+
+    with pytest.raises(Diverged, match="activation of epoch 1, step 1"):
+        asyncio.run(main())
+
+
+def test_numbers_of_a_report_are_plain(recorded: Recorded) -> None:
+    report = recorded.replay("bob", bound=0.5)
+    assert all(isinstance(each.relative, float) for each in report.deviations)
+    assert not np.isnan([each.relative for each in report.deviations]).any()
