@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -175,6 +176,22 @@ def test_a_missing_segment_is_named(tmp_path: Path) -> None:
         async with await open_log(tmp_path) as log:
             with pytest.raises(TransportBroken, match=f"{segment}, found no such file"):
                 await log.read("t", 0)
+
+    run(body())
+
+
+def test_an_index_that_contradicts_itself_is_named(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with await open_log(tmp_path) as log:
+            await log.create_topic("t")
+            await append(log, "t", [b"a", b"b", b"c"])
+            with sqlite3.connect(tmp_path / "index.sqlite") as db:
+                db.execute('DELETE FROM records WHERE "offset" = 1')
+            db.close()
+            says = r"t\[0\]: expected the records 0 to 2 in .*index.sqlite, found none at 1"
+            with pytest.raises(TransportBroken, match=says):
+                await log.read("t", 1)
+            await assert_broken(log, says)
 
     run(body())
 

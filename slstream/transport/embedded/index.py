@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from slstream.errors import OffsetOutOfRange, TransportError, UnknownTopic
+from slstream.errors import OffsetOutOfRange, TransportBroken, TransportError, UnknownTopic
 from slstream.transport.contract import TopicConfig
 
 FORMAT = 1
@@ -243,12 +243,14 @@ class Index:
         Raises:
             UnknownTopic: no such topic or partition.
             OffsetOutOfRange: ``offset`` is outside what is kept.
+            TransportBroken: the index contradicts itself.
         """
         known = self._ids.get((topic, number))
         if known is not None:
             rows = self._rows(known, offset, max_records, max_bytes)
             if rows and rows[0].offset == offset:
                 return rows
+        before = None
         while True:
             partition = self.partition(topic, number)
             if not partition.start <= offset <= partition.end:
@@ -261,6 +263,14 @@ class Index:
             # between them.
             if (rows and rows[0].offset == offset) or (not rows and offset == partition.end):
                 return rows
+            if partition == before:
+                # Nothing was removed between two looks, and yet the row is not there.
+                raise TransportBroken(
+                    f"{topic}[{number}]: expected the records {partition.start} to "
+                    f"{partition.end - 1} in {self.path}, found none at {offset}; the file was "
+                    f"damaged after it was written, restore it or check the disk"
+                )
+            before = partition
 
     def _rows(self, partition: int, offset: int, max_records: int, max_bytes: int) -> list[Row]:
         cursor = self._db.execute(

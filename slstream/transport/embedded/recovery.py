@@ -21,6 +21,7 @@ import logging
 import os
 
 from slstream.errors import TransportError
+from slstream.transport.embedded.folders import create_folder, sync_file
 from slstream.transport.embedded.index import Index, Row
 from slstream.transport.embedded.layout import Layout
 from slstream.transport.embedded.lock import FileLock
@@ -30,7 +31,6 @@ from slstream.transport.embedded.segments import (
     SegmentReader,
     remove_if_unused,
     segment_path,
-    sync_file,
 )
 
 _log = logging.getLogger(__name__)
@@ -43,18 +43,16 @@ def create(layout: Layout) -> None:
         OSError: a directory cannot be created.
         sqlite3.Error: the index cannot be created.
     """
-    new = not layout.index.exists()
-    for directory in (layout.directory, layout.segments, layout.wake):
-        directory.mkdir(parents=True, exist_ok=True)
+    create_folder(layout.segments)
+    layout.wake.mkdir(exist_ok=True)
     lock = FileLock(layout.write_lock)
     try:
         with lock:
             Index.create(layout.index)
     finally:
         lock.close()
-    if new:
-        sync_file(layout.directory)
-        sync_file(layout.directory.parent)
+    # Also when the index was there: who created it may have died before this.
+    sync_file(layout.directory)
 
 
 def require(layout: Layout) -> None:

@@ -163,12 +163,3 @@ def remove_if_unused(directory: Path, segment: int) -> bool:
         return True
     finally:
         os.close(fd)
-
-
-def sync_file(path: Path) -> None:
-    """Force the content of a file or the entries of a directory to the disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

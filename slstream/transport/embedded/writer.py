@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from slstream.errors import TransportBroken, TransportError, UnknownTopic
 from slstream.transport.contract import Durability, TopicConfig
+from slstream.transport.embedded.folders import sync_file
 from slstream.transport.embedded.index import Index
 from slstream.transport.embedded.layout import Layout
 from slstream.transport.embedded.lock import FileLock
@@ -30,7 +31,6 @@ from slstream.transport.embedded.segments import (
     SegmentWriter,
     remove_if_unused,
     segment_path,
-    sync_file,
 )
 from slstream.transport.topics import check_same_config
 

@@ -1,0 +1,97 @@
+"""Running the victim under strace."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.faults.syscall_trace import CALLS, Operation, operations
+from tests.source_tree import ROOT
+
+_PYTHON = [sys.executable, "-S", "-B"]
+"""Without site-packages: the log and atomic files need none, and start twice as fast."""
+_STRACE = ["strace", "-f", "-y", "-xx", "--seccomp-bpf"]
+_PATIENCE_S = 30
+
+
+@functools.cache
+def why_not() -> str | None:
+    """What keeps strace from working here."""
+    if shutil.which("strace") is None:
+        return "strace is not installed"
+    probe = [*_STRACE, "-e", "trace=?writev", "-o", os.devnull, *_PYTHON, "-c", "pass"]
+    done = subprocess.run(probe, capture_output=True, text=True, timeout=_PATIENCE_S)
+    return None if done.returncode == 0 else f"strace does not work: {done.stderr.strip()[-500:]}"
+
+
+def require_strace() -> None:
+    """Skip where strace cannot run; fail in CI, where these tests must not go missing."""
+    reason = why_not()
+    if reason is None:
+        return
+    message = (
+        f"{reason}; storage faults are injected with it: install it (apt-get install strace, "
+        f"6.1 or newer; in a container allow ptrace: --cap-add=SYS_PTRACE)"
+    )
+    if os.environ.get("CI", "").lower() in {"1", "true"}:
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Victim:
+    """A run of the victim that has ended."""
+
+    root: Path
+    acknowledgements: Path
+    trace: str
+    status: int
+    """Exit status; negative the signal that killed it."""
+    errors: str
+
+    @property
+    def lines(self) -> list[str]:
+        """What it acknowledged."""
+        if not self.acknowledgements.exists():
+            return []
+        return self.acknowledgements.read_text().splitlines()
+
+    def operations(self) -> list[Operation]:
+        """What it did to the disk, if all of it was traced."""
+        return operations(self.trace, self.root, self.acknowledgements)
+
+
+def run_victim(folder: Path, *arguments: str, tracing: Sequence[str] | None = None) -> Victim:
+    """Run the victim on ``folder / "root"``, which must exist.
+
+    Args:
+        folder: gets the acknowledgements and the trace.
+        arguments: of the victim.
+        tracing: options of strace; by default it notes all that changes files.
+    """
+    root, acknowledgements, trace = folder / "root", folder / "acknowledged", folder / "trace"
+    if tracing is None:
+        tracing = ["-s", "10000000", "-e", "trace=" + ",".join(f"?{call}" for call in CALLS)]
+    victim = ["-m", "tests.faults.victim", str(root), str(acknowledgements), *arguments]
+    done = subprocess.run(
+        [*_STRACE, "-o", str(trace), *tracing, *_PYTHON, *victim],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE_S,
+    )
+    return Victim(
+        root=root,
+        acknowledgements=acknowledgements,
+        trace=trace.read_text(),
+        status=done.returncode,
+        errors=done.stderr,
+    )

@@ -1,0 +1,177 @@
+"""A process that appends, flushes and checkpoints until something stops it.
+
+``python -S -m tests.faults.victim ROOT ACKS [options]``. Each thing that is done is acknowledged by
+a line in the file ACKS: ``visible N``, ``durable N``, ``flushed N``, ``checkpoint N``, where N
+counts records. The line is written with ``writev``, which nothing else here uses: so who traces the
+process sees it between the other calls, and who injects faults can spare it.
+
+It ends with status 0, or with 3 after the line ``failed ERROR`` when the storage failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from slstream.errors import SlstreamError
+from slstream.party.atomic_file import write_atomically
+from slstream.transport.contract import Durability
+from slstream.transport.embedded import checkpointer, folders, payload, segments, writer
+from slstream.transport.embedded.index import Index
+from slstream.transport.embedded.transport import EmbeddedTransport
+from tests.faults.workload import (
+    CHUNKS,
+    TOPIC,
+    checkpoint_directory,
+    checkpoint_of,
+    checkpoint_path,
+    frame_at,
+    log_directory,
+)
+
+FAILED = 3
+
+
+class Victim:
+    """The work of one process on one directory."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._root: Path = options.root
+        self._options = options
+        self._acks = os.open(options.acks, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        self._logs: list[EmbeddedTransport] = []
+
+    def acknowledge(self, what: str, detail: object) -> None:
+        os.writev(self._acks, [f"{what} {detail}\n".encode()])
+
+    async def run(self) -> int:
+        try:
+            await self._work()
+        except SlstreamError as error:
+            self.acknowledge("failed", type(error).__name__)
+            sys.stderr.write(f"{error}\n")
+            await self._insist()
+            return FAILED
+        finally:
+            for log in self._logs:
+                await log.aclose()
+        return 0
+
+    async def _work(self) -> None:
+        for name in self._options.durability.split(","):
+            directory = log_directory(self._root)
+            self._logs.append(await EmbeddedTransport.open(directory, durability=Durability(name)))
+        await self._logs[0].create_topic(TOPIC)
+        count = await self._logs[0].end_offset(TOPIC)
+        for number in range(1, self._options.appends + 1):
+            await self._append(number, count)
+            count += CHUNKS
+            if number % self._options.checkpoint_every == 0:
+                await self._checkpoint(number // self._options.checkpoint_every, count)
+
+    async def _append(self, number: int, count: int) -> None:
+        turn = number % len(self._logs)
+        await self._logs[turn].append(TOPIC, frame_at(count))
+        durable = self._options.durability.split(",")[turn] == Durability.STEP
+        self.acknowledge("durable" if durable else "visible", count + CHUNKS)
+
+    async def _checkpoint(self, number: int, count: int) -> None:
+        if "flush" not in self._options.without:
+            await self._logs[0].flush()
+            self.acknowledge("flushed", count)
+        if self._options.file_limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self._options.file_limit,) * 2)
+        write_atomically(checkpoint_path(self._root, number), checkpoint_of(count))
+        self.acknowledge("checkpoint", count)
+
+    async def _insist(self) -> None:
+        """Use the log that has failed: nothing that this acknowledges may be believed."""
+        for log in self._logs:
+            try:
+                count = await log.end_offset(TOPIC)
+                await log.append(TOPIC, frame_at(count))
+                self.acknowledge("durable", count + CHUNKS)
+                await log.flush()
+                self.acknowledge("flushed", count + CHUNKS)
+            except SlstreamError:
+                self.acknowledge("refused", TOPIC)
+
+
+def make_small() -> None:
+    """Let the rare things happen within a few appends: WAL moved, WAL cut, next segment."""
+    writer._COMMITS_PER_CHECKPOINT = 5
+    checkpointer._MAX_WAL_PAGES = 40
+    segments.SEGMENT_BYTES = 20_000
+    payload._MAX_UNSYNCED = 1
+
+
+def do_nothing(*_: object) -> None:
+    pass
+
+
+def skip_fsync(skipped: Callable[[Path, int], bool]) -> None:
+    """Do not sync the files of which ``skipped`` (path, mode) is true."""
+    fsync = os.fsync
+
+    def some_fsync(fd: int) -> None:
+        if not skipped(Path(f"/proc/self/fd/{fd}").readlink(), os.fstat(fd).st_mode):
+            fsync(fd)
+
+    setattr(os, "fsync", some_fsync)  # noqa: B010 - its type says no
+
+
+def set_synchronous(mode: str) -> None:
+    """Set it on every connection, whatever the product asks for."""
+
+    def synchronous(index: Index, *, full: bool) -> None:
+        index._db.execute(f"PRAGMA synchronous = {mode}")
+
+    setattr(Index, "synchronous", synchronous)  # noqa: B010 - its type says no
+
+
+def weaken(without: list[str], root: Path) -> None:
+    """Leave out what the promises rest on: for the negative controls."""
+    folder = checkpoint_directory(root)
+    weaknesses: dict[str, Callable[[], None]] = {
+        "flush": do_nothing,  # see Victim._checkpoint
+        "segment-sync": lambda: setattr(segments.SegmentWriter, "sync", do_nothing),
+        "segments-directory-sync": lambda: setattr(writer, "sync_file", do_nothing),
+        "parents-sync": lambda: setattr(folders, "sync_file", do_nothing),
+        "full": lambda: set_synchronous("NORMAL"),
+        "synchronous": lambda: set_synchronous("OFF"),
+        "file-fsync": lambda: skip_fsync(
+            lambda path, mode: path.is_relative_to(folder) and stat.S_ISREG(mode)
+        ),
+        "directory-fsync": lambda: skip_fsync(
+            lambda path, mode: path.is_relative_to(folder) and stat.S_ISDIR(mode)
+        ),
+    }
+    for name in without:
+        weaknesses[name]()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("root", type=Path)
+    parser.add_argument("acks", type=Path)
+    parser.add_argument("--durability", default="checkpoint", help="of each transport, with commas")
+    parser.add_argument("--appends", type=int, default=12)
+    parser.add_argument("--checkpoint-every", type=int, default=4)
+    parser.add_argument("--file-limit", type=int, help="no file may grow above it in a checkpoint")
+    parser.add_argument("--without", action="append", default=[])
+    options = parser.parse_args()
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    make_small()
+    weaken(options.without, options.root)
+    return asyncio.run(Victim(options).run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
