@@ -159,8 +159,8 @@ class _Supervisor:
             raise group.exceptions[0] from None
         if self._signal is not None:
             raise Interrupted(
-                f"interrupted by {self._signal.name}; all parties have ended. Run the same again in "
-                f"{self.directory} to go on"
+                f"interrupted by {self._signal.name}; all parties have ended. Run the same again "
+                f"in {self.directory} to go on"
             )
         self._raise_failure()
         return self._merged()

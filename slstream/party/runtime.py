@@ -109,8 +109,8 @@ class PartyRuntime:
         """Why this party cancelled itself, when it did."""
         if self._signal is not None:
             return Interrupted(
-                f"{self.party.id} was interrupted by {self._signal.name}; its session stays open and "
-                "goes on when it is started again"
+                f"{self.party.id} was interrupted by {self._signal.name}; its session stays open "
+                "and goes on when it is started again"
             )
         return self._fault
 
