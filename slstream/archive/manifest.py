@@ -96,13 +96,13 @@ class Manifest(_Closed):
 
     def to_json(self) -> bytes:
         """The one spelling of this manifest: sorted keys, no white space, ASCII."""
-        document = self.model_dump(mode="json")
-        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+        return _canonical(self.model_dump(mode="json"))
 
     @property
     def digest(self) -> str:
-        """SHA-256 of :meth:`to_json`: stands for every record of the archive."""
-        return hashlib.sha256(self.to_json()).hexdigest()
+        """SHA-256 of :meth:`to_json` without ``created_by``: stands for every record."""
+        contents = self.model_dump(mode="json", exclude={"created_by"})
+        return hashlib.sha256(_canonical(contents)).hexdigest()
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -130,6 +130,10 @@ class Manifest(_Closed):
         if manifest.to_json() != data:
             raise ValueError("expected sorted keys, each once, and no white space")
         return manifest
+
+
+def _canonical(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
 def first_problem(error: ValidationError) -> str:

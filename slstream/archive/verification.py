@@ -64,7 +64,8 @@ class ArchiveReport:
     links: int
     frames: int
     digest: str
-    """SHA-256 of the manifest: two archives of the same session have the same."""
+    """Of the manifest: archives of a session have the same when all their records are the same,
+    whatever release made them."""
     partitions: tuple[VerifiedPartition, ...]
 
     def to_json(self) -> str:

@@ -46,6 +46,13 @@ def test_it_reads_what_it_writes() -> None:
     assert manifest.topics[0].partitions[0].records == 2
 
 
+def test_the_digest_is_about_the_contents() -> None:
+    manifest = Manifest.from_json(text(document()))
+    others = [document(created_by="other"), document(topics=[LOBBY, SCHEMAS])]
+    same, different = (Manifest.from_json(text(each)).digest for each in others)
+    assert manifest.digest == same != different
+
+
 def test_holes_are_only_where_other_sessions_were() -> None:
     holes = [{**PARTITION, "end_offset": 7}]
     Manifest.from_json(text(document(topics=[LINK, topic("f.lobby", partitions=holes), SCHEMAS])))
