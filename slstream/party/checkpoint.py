@@ -91,17 +91,24 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
     try:
         tensors = load(data)
         document = json.loads(_metadata(data)[_KEY])
-        found, expected = document.pop("sha256"), _digest(document, tensors)
-        if found != expected:
-            raise CheckpointError(f"expected SHA-256 {expected}, found {found}: it is damaged")
+        if not isinstance(document, dict):
+            raise CheckpointError("not a checkpoint: its document is no JSON object")
+        # First: another format may be sealed otherwise.
         if document["format"] != FORMAT:
             raise CheckpointError(
                 f"expected format {FORMAT}, found {document['format']}; use the release of "
                 "slstream that wrote it"
             )
+        found, expected = document.pop("sha256"), _digest(document, tensors)
+        if found != expected:
+            raise CheckpointError(f"expected SHA-256 {expected}, found {found}: it is damaged")
         standing = _adapter.validate_python(document["standing"])
         model = ModelState(tensors=tensors, optimizers=document["optimizers"])
-    except (SafetensorError, ValidationError, ValueError, KeyError, TypeError) as error:
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in ("standing", *first["loc"]))
+        raise CheckpointError(f"not a checkpoint: {where}: {first['msg']}") from error
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"not a checkpoint: {error}") from error
     return Checkpoint(standing=standing, model=model)
 

@@ -38,7 +38,7 @@ def test_frames_are_queued_in_order_and_marked() -> None:
         assert str(reader.place) == f"topic {TOPIC}, offset 4"
         marks = [reader.mark]
         taken = []
-        while reader.is_ready:
+        while is_ready(reader):
             taken.append(reader.take().payload)
             marks.append(reader.mark)
         assert taken == [b"a", big, b"c"]
@@ -63,7 +63,7 @@ def test_it_goes_on_behind_any_frame() -> None:
         await new.send(b"a", b"b", b"c")
         await reader.read_ahead()
         marks, payloads = [reader.mark], []
-        while reader.is_ready:
+        while is_ready(reader):
             payloads.append(reader.take().payload)
             marks.append(reader.mark)
         for index, mark in enumerate(marks):
@@ -72,7 +72,7 @@ def test_it_goes_on_behind_any_frame() -> None:
             assert not is_ready(reader), "what was queued is forgotten"
             await reader.read_ahead()
             rest = []
-            while reader.is_ready:
+            while is_ready(reader):
                 rest.append(reader.take().payload)
             assert rest == payloads[index:]
 
