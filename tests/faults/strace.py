@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -52,17 +52,12 @@ class Victim:
 
     root: Path
     acknowledgements: Path
-    trace: str
+    lines: list[str]
+    """What this run acknowledged."""
+    trace: str = field(repr=False)
     status: int
     """Exit status; negative the signal that killed it."""
     errors: str
-
-    @property
-    def lines(self) -> list[str]:
-        """What it acknowledged."""
-        if not self.acknowledgements.exists():
-            return []
-        return self.acknowledgements.read_text().splitlines()
 
     def operations(self) -> list[Operation]:
         """What it did to the disk, if all of it was traced."""
@@ -80,17 +75,20 @@ def run_victim(folder: Path, *arguments: str, tracing: Sequence[str] | None = No
     root, acknowledgements, trace = folder / "root", folder / "acknowledged", folder / "trace"
     if tracing is None:
         tracing = ["-s", "10000000", "-e", "trace=" + ",".join(f"?{call}" for call in CALLS)]
-    victim = ["-m", "tests.faults.victim", str(root), str(acknowledgements), *arguments]
-    done = subprocess.run(
-        [*_STRACE, "-o", str(trace), *tracing, *_PYTHON, *victim],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=_PATIENCE_S,
-    )
+    with acknowledgements.open("wb") as acks:
+        victim = ["-m", "tests.faults.victim", str(root), str(acks.fileno()), *arguments]
+        done = subprocess.run(
+            [*_STRACE, "-o", str(trace), *tracing, *_PYTHON, *victim],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE_S,
+            pass_fds=[acks.fileno()],
+        )
     return Victim(
         root=root,
         acknowledgements=acknowledgements,
+        lines=acknowledgements.read_text().splitlines(),
         trace=trace.read_text(),
         status=done.returncode,
         errors=done.stderr,

@@ -165,8 +165,8 @@ class _Reading:
         """How many operations there were when the n-th call returned."""
 
     def add(self, call: Call) -> None:
-        if call.name == "writev" and _path(call.arguments) == self._acknowledgements:
-            lines = b"".join(_strings(call.arguments)).decode().splitlines()
+        if call.name == "writev" and path_of(call.arguments) == self._acknowledgements:
+            lines = b"".join(strings_of(call.arguments)).decode().splitlines()
             self.operations += [Acknowledgement(line=line) for line in lines]
             return
         self.operations += self._operations(call)
@@ -178,16 +178,16 @@ class _Reading:
                 return self._opened(call, arguments)
             case "rename" | "renameat" | "renameat2":
                 return self._renamed(call)
-        path = self._ours(_path(call.arguments))
+        path = self._ours(path_of(call.arguments))
         match call.name:
             case _ if path is None:
                 return []
             case "pwrite64":
-                data = _strings(arguments[1])[0][: int(call.result)]
+                data = strings_of(arguments[1])[0][: int(call.result)]
                 return [Write(path=path, offset=int(arguments[3]), data=data)]
             case "write":
                 fd = arguments[0].partition("<")[0]
-                data = _strings(arguments[1])[0][: int(call.result)]
+                data = strings_of(arguments[1])[0][: int(call.result)]
                 offset = self._positions[fd]
                 self._positions[fd] += len(data)
                 return [Write(path=path, offset=offset, data=data)]
@@ -208,7 +208,7 @@ class _Reading:
         raise NotUnderstoodError(f"{call.name} of {path} in a trace: {call.arguments[:200]}")
 
     def _opened(self, call: Call, arguments: list[str]) -> list[Operation]:
-        path = self._ours(_path(call.result))
+        path = self._ours(path_of(call.result))
         if path is None:
             return []
         flags = arguments[2 if call.name == "openat" else 1].split("|")
@@ -219,7 +219,7 @@ class _Reading:
         return created + ([Resize(path=path, length=0)] if "O_TRUNC" in flags else [])
 
     def _renamed(self, call: Call) -> list[Operation]:
-        places = _strings(call.arguments)
+        places = strings_of(call.arguments)
         if len(places) != 2 or not all(place.startswith(b"/") for place in places):
             return []  # Sockets, relative to a descriptor: see _ours.
         source, target = (self._ours(Path(os.fsdecode(place))) for place in places)
@@ -246,7 +246,8 @@ _ESCAPED = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 _BEHIND_DESCRIPTOR = re.compile(r"\d+<((?:\\x[0-9a-f]{2})+)>")
 
 
-def _strings(arguments: str) -> list[bytes]:
+def strings_of(arguments: str) -> list[bytes]:
+    """The strings among a call's arguments."""
     found = []
     for escaped, cut in _ESCAPED.findall(arguments):
         if cut:
@@ -255,10 +256,12 @@ def _strings(arguments: str) -> list[bytes]:
     return found
 
 
-def _path(text: str) -> Path | None:
+def path_of(text: str) -> Path | None:
     """What a call's first argument names: the file behind a descriptor, or an absolute path."""
     if behind := _BEHIND_DESCRIPTOR.match(text):
         return Path(os.fsdecode(_unescaped(behind[1])))
+    if text[:1].isdigit():
+        return None  # A pipe or the like.
     if named := _ESCAPED.search(text):
         path = Path(os.fsdecode(_unescaped(named[1])))
         return path if path.is_absolute() else None

@@ -1,7 +1,7 @@
 """A process that appends, flushes and checkpoints until something stops it.
 
 ``python -S -m tests.faults.victim ROOT ACKS [options]``. Each thing that is done is acknowledged by
-a line in the file ACKS: ``visible N``, ``durable N``, ``flushed N``, ``checkpoint N``, where N
+a line in the open file ACKS: ``visible N``, ``durable N``, ``flushed N``, ``checkpoint N``, where N
 counts records. The line is written with ``writev``, which nothing else here uses: so who traces the
 process sees it between the other calls, and who injects faults can spare it.
 
@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from slstream.errors import SlstreamError
+from slstream.errors import SlstreamError, TransportBroken
 from slstream.party.atomic_file import write_atomically
 from slstream.transport.contract import Durability
 from slstream.transport.embedded import checkpointer, folders, payload, segments, writer
@@ -45,7 +45,7 @@ class Victim:
     def __init__(self, options: argparse.Namespace) -> None:
         self._root: Path = options.root
         self._options = options
-        self._acks = os.open(options.acks, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        self._acks: int = options.acks
         self._logs: list[EmbeddedTransport] = []
 
     def acknowledge(self, what: str, detail: object) -> None:
@@ -57,7 +57,8 @@ class Victim:
         except SlstreamError as error:
             self.acknowledge("failed", type(error).__name__)
             sys.stderr.write(f"{error}\n")
-            await self._insist()
+            if isinstance(error, TransportBroken):
+                await self._insist()
             return FAILED
         finally:
             for log in self._logs:
@@ -86,7 +87,7 @@ class Victim:
         if "flush" not in self._options.without:
             await self._logs[0].flush()
             self.acknowledge("flushed", count)
-        if self._options.file_limit:
+        if self._options.file_limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (self._options.file_limit,) * 2)
         write_atomically(checkpoint_path(self._root, number), checkpoint_of(count))
         self.acknowledge("checkpoint", count)
@@ -160,7 +161,7 @@ def weaken(without: list[str], root: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("root", type=Path)
-    parser.add_argument("acks", type=Path)
+    parser.add_argument("acks", type=int, help="the descriptor of a file")
     parser.add_argument("--durability", default="checkpoint", help="of each transport, with commas")
     parser.add_argument("--appends", type=int, default=12)
     parser.add_argument("--checkpoint-every", type=int, default=4)

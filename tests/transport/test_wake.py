@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import select
 import time
 from pathlib import Path
@@ -45,6 +47,23 @@ def test_all_but_oneself_are_woken(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     sender.wake_all({}, None)
     sender.close()
+
+
+def test_a_folder_that_cannot_be_listed_fails_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer's thread must live to tell that an append has been done."""
+
+    def fail(_: int) -> list[str]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async def body() -> None:
+        async with await open_log(tmp_path) as log:
+            await log.create_topic("t")
+            monkeypatch.setattr(os, "listdir", fail)
+            assert await log.append("t", [Record(value=b"a")]) == 0
+
+    run(body())
 
 
 def test_a_full_queue_neither_blocks_nor_fails(tmp_path: Path) -> None:

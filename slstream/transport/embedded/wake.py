@@ -107,7 +107,11 @@ class WakeSender:
         known = list(self._sockets)
         for name in known:
             self._wake(name, data)
-        present = {name for name in os.listdir(self._directory_fd) if name.endswith(_SUFFIX)}
+        try:
+            names = os.listdir(self._directory_fd)
+        except OSError:
+            return  # Who is new is not woken; see above why that is harmless.
+        present = {name for name in names if name.endswith(_SUFFIX)}
         for name in known:
             if name not in present:
                 self._forget(name)
