@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slstream.cli.replay_command import ReplayOptions, replay_and_show, replay_options
 from slstream.cli.session_command import type_of_path
 from slstream.errors import ConfigError
 
@@ -19,6 +20,7 @@ Examples:
   slstream archive export 20260131-101500-7f3a2b session.mcap --dir runs/credit-1
   slstream archive verify session.mcap
   slstream archive verify session.mcap --json
+  slstream archive replay session.mcap --party bob --topology credit.yaml
 """
 
 _json_option = click.option(
@@ -28,7 +30,7 @@ _json_option = click.option(
 
 @click.group("archive", epilog=EPILOG)
 def command() -> None:
-    """Keep a session in one file, and check such files.
+    """Keep a session in one file, check such files, and replay them.
 
     An archive is an MCAP file with the frames of all links, the schemas, and a manifest with
     digests. It needs no log to be read.
@@ -97,6 +99,37 @@ def verify(path: Path, as_json: bool) -> None:
     from slstream.archive.verification import verify as verify_archive
 
     _show(verify_archive(path), path, as_json=as_json)
+
+
+@command.command("replay")
+@click.argument("path", metavar="FILE", type=type_of_path)
+@click.option(
+    "--topology",
+    "topology_path",
+    metavar="TOPOLOGY",
+    type=type_of_path,
+    required=True,
+    help="The session's federation file.",
+)
+@replay_options
+def replay(*, path: Path, topology_path: Path, options: ReplayOptions) -> None:
+    """Verify the archive FILE, then compute one party again from it and compare every frame.
+
+    As `slstream replay`, without a log: the party's own data and code must be at hand.
+    """
+    from slstream.archive.transport import ArchiveTransport
+    from slstream.archive.verification import verify as verify_archive
+    from slstream.topology import Topology
+
+    verify_archive(path)
+    replay_and_show(
+        lambda: ArchiveTransport.open(path),
+        Topology.load(topology_path, options.overrides),
+        session="latest",
+        begin=None,
+        directory=None,
+        options=options,
+    )
 
 
 def _show(report: ArchiveReport, path: Path, *, as_json: bool) -> None:

@@ -132,3 +132,22 @@ def transport(transport_url: str | None, durability: str) -> Report:
     from slstream.transport.contract import Durability
 
     return run(url=transport_url, durability=Durability(durability))
+
+
+@command.command("recovery")
+@click.option(
+    "--steps", type=click.IntRange(min=200), default=1500, show_default=True, help="Of each run."
+)
+@_prints_report
+def recovery(steps: int) -> Report:
+    """Measure how soon a killed party goes on.
+
+    Also how fast it computes again what the log holds, and what checkpoints cost.
+    """
+    from slstream.bench.recovery import run
+    from slstream.cli.log_output import LogFormat, logs_to
+    from slstream.cli.terminal import message_console
+
+    # That parties are killed is no news here.
+    with logs_to(message_console(), level="error", log_format=LogFormat.TEXT):
+        return run(steps=steps)

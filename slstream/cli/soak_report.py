@@ -32,7 +32,8 @@ def soak_report(trial: Trial, *, seed: int) -> Report:
         Result(
             name="kills_in_checkpoint_write", value=done.count(KillKind.CHECKPOINT), unit="kills"
         ),
-        Result(name="restarts", value=trial.disturbed.starts - parties, unit="processes"),
+        # Fewer, and some kill hit a process that had done its work.
+        at_least("restarts", trial.disturbed.starts - parties, "processes", trial.planned),
         Result(name="duplicates", value=sum(each.duplicates for each in links), unit="records"),
         Result(name="fenced", value=sum(each.fenced for each in links), unit="records"),
         Result(name="abandoned", value=sum(each.abandoned for each in links), unit="frames"),
