@@ -248,6 +248,8 @@ class ArchiveError(SlstreamError):
 class CheckpointError(SlstreamError):
     """A checkpoint is damaged, or does not belong to the session that it was to continue."""
 
+    ends_session: ClassVar[bool] = False
+
 
 class Fenced(SlstreamError):
     """A newer process of the same party has taken over; nothing that this one does counts."""

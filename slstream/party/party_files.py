@@ -99,24 +99,32 @@ class PartyFiles:
         self._write(path, encode_checkpoint(checkpoint))
         if self.writable:
             try:
-                for old in self._removable(folder):
-                    old.unlink(missing_ok=True)
+                for other in self._removable(path):
+                    other.unlink(missing_ok=True)
             except OSError as error:
                 raise StorageError(f"cannot remove old checkpoints: {error}") from error
 
     def checkpoints(self, session: str) -> Iterator[Checkpoint]:
-        """The whole checkpoints of a session, newest first; damaged ones are logged and skipped.
+        """This party's whole checkpoints of a session, newest first.
+
+        Damaged ones, and another party's, are logged and skipped.
 
         Raises:
             StorageError: the disk cannot be read.
         """
         for path in reversed(self._paths(self._folder(session))):
             try:
-                yield decode_checkpoint(path.read_bytes())
+                yield self._read(path)
             except CheckpointError as error:
                 _logger.warning("checkpoint skipped", extra={"path": str(path), "why": str(error)})
             except OSError as error:
                 raise StorageError(f"cannot read {path}: {error}") from error
+
+    def _read(self, path: Path) -> Checkpoint:
+        checkpoint = decode_checkpoint(path.read_bytes())
+        if checkpoint.standing.party != self._party:
+            raise CheckpointError(f"it is of party {checkpoint.standing.party}")
+        return checkpoint
 
     def newest_session(self) -> str | None:
         """The session of which a checkpoint was written last."""
@@ -132,9 +140,16 @@ class PartyFiles:
     def _paths(self, folder: Path) -> list[Path]:
         return sorted(folder.glob("*.safetensors"))
 
-    def _removable(self, folder: Path) -> list[Path]:
-        older = self._paths(folder)[:-KEPT]
-        return [path for path in older if not self._is_barrier(path)]
+    def _removable(self, written: Path) -> list[Path]:
+        """What is not kept beside a checkpoint that was just written.
+
+        Later ones could not be used, or this would not have been written now; once the log has
+        grown past them again they must not be taken for its own.
+        """
+        paths = self._paths(written.parent)
+        later = [path for path in paths if path.name > written.name]
+        older = [path for path in paths if path.name <= written.name][:-KEPT]
+        return [*later, *(path for path in older if not self._is_barrier(path))]
 
     def _is_barrier(self, path: Path) -> bool:
         """Whether a checkpoint lies between two epochs that are kept apart for good."""
