@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from slstream.errors import FrameError
 from slstream.frames.frame import Frame
-from slstream.frames.header import FrameKind
+from slstream.frames.header import FrameKind, decode_header
 from slstream.frames.link import FrameReader
 from slstream.frames.topics import LinkName
 from slstream.frames.wire_size import wire_size
@@ -58,6 +58,7 @@ class LinkCounter:
         self._link = link
         self._reader = FrameReader()
         self._records = self._wire_bytes = 0
+        self._newest = 0
         self._incarnations: set[int] = set()
         self._fences = 0
         self._reached = (0, 0)
@@ -75,19 +76,23 @@ class LinkCounter:
         self._last_ms = record.timestamp_ms
         if self._problem is not None:
             return
-        before = (self._reader.position.incarnation, self._reader.statistics.duplicates)
         try:
             frame = self._reader.push(record.value)
         except FrameError as error:
             where = f"topic {record.topic}, offset {record.offset}"
             self.fail(f"{where}: {type(error).__name__}: {error}")
             return
-        after = (self._reader.position.incarnation, self._reader.statistics.duplicates)
-        self._fences += after[0] > before[0] and after[1] > before[1]
-        if len(self._incarnations) < MOST_INCARNATIONS:
-            self._incarnations.add(self._reader.position.incarnation)
+        incarnation = self._reader.position.incarnation
+        if incarnation > self._newest:
+            self._newest = incarnation
+            self._fences += frame is None and self._is_taken(record.value)
+            if len(self._incarnations) < MOST_INCARNATIONS:
+                self._incarnations.add(incarnation)
         if frame is not None and frame.kind is FrameKind.GRADIENT:
             self._reach(frame)
+
+    def _is_taken(self, value: bytes) -> bool:
+        return decode_header(value).sequence < self._reader.position.next_sequence
 
     def fail(self, problem: str) -> None:
         """Note why the link cannot be followed; the first reason stands."""

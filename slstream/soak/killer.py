@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import time_ns
 
 from slstream.errors import RemoteProtocolError, SlstreamError
 from slstream.frames.topics import LinkName, incarnations_topic, link_topic, lobby_topic
@@ -37,6 +38,8 @@ class DoneKill:
     planned: Kill
     kind: KillKind
     """What it was: one that missed the checkpoint's write is counted as a plain one."""
+    at_ms: int
+    """When, in milliseconds since the Unix epoch; informative."""
 
 
 class Killer:
@@ -67,6 +70,7 @@ class Killer:
         self._parties = parties
         self._directory = directory
         self._lobby_offset = lobby_offset
+        self._killed_at_ms = 0
         self._folders: dict[str, TrainingFolder] = {}
         self._offsets: dict[str, int] = {}
 
@@ -82,7 +86,7 @@ class Killer:
                 topic = link_topic(self._federation, kill.sender, kill.receiver, session)
                 await self._reach(log, topic, kill.frames)
                 kind = await self._perform(log, kill, topic)
-                self.done.append(DoneKill(planned=kill, kind=kind))
+                self.done.append(DoneKill(planned=kill, kind=kind, at_ms=self._killed_at_ms))
                 # Not a warning, but what a user who waits wants to see.
                 number = f"{len(self.done)} of {len(plan)}"
                 _logger.warning("killed", extra={"number": number, "kind": kind, "at": kill.frames})
@@ -118,14 +122,18 @@ class Killer:
         try:
             if kill.kind is KillKind.CHECKPOINT:
                 return await self._kill_in_checkpoint(log, kill, topic, processes[0])
-            for process in processes:
-                process.kill()
+            self._kill(processes)
             for process in processes:
                 await process.ended()
             return kill.kind
         finally:
             for process in processes:
                 process.close()
+
+    def _kill(self, processes: Sequence[PartyProcess]) -> None:
+        self._killed_at_ms = time_ns() // 1_000_000
+        for process in processes:
+            process.kill()
 
     async def _kill_in_checkpoint(
         self, log: Transport, kill: Kill, topic: str, process: PartyProcess
@@ -137,7 +145,7 @@ class Killer:
         try:
             while not patience.done() and not _unfinished_files(folder) - before:
                 await asyncio.wait({patience}, timeout=POLL_S)
-            process.kill()
+            self._kill([process])
             if patience.done():
                 patience.result()
         finally:

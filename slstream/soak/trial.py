@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from slstream.party.address import log_url
 from slstream.party.lobby import Lobby
 from slstream.party.summary import Summary
 from slstream.party.telemetry import Progress
-from slstream.soak.kill_plan import TrainingPart, plan_kills
+from slstream.soak.kill_plan import Kill, TrainingPart, plan_kills
 from slstream.soak.killer import DoneKill, Killer
 from slstream.soak.training_frames import (
     Differences,
@@ -118,7 +118,7 @@ def run(
                 f"expected no folder {directory / name}, found one: a soak test needs new runs; "
                 "remove it, or name another --dir"
             )
-    undisturbed = _trained(topology, directory / UNDISTURBED, on_progress, 0)
+    undisturbed, _ = _trained(topology, directory / UNDISTURBED, (), on_progress)
     plan = plan_kills(
         [_training_part(frames) for frames in undisturbed.links],
         [party.id for party in topology.parties],
@@ -126,23 +126,47 @@ def run(
         seed=seed,
         checkpoint_every=min(1.0, topology.checkpoints.every_steps / undisturbed.steps),
     )
-    disturbed_log = log_url(topology, directory / DISTURBED)
-    killer = Killer(
-        disturbed_log,
-        federation=topology.federation,
-        parties=[party.id for party in topology.parties],
-        directory=directory / DISTURBED,
-        lobby_offset=asyncio.run(_open_lobby(disturbed_log, topology)),
-    )
-    with beside(lambda: killer.run(plan)):
-        disturbed = _trained(topology, directory / DISTURBED, on_progress, kills)
+    disturbed, done = _trained(topology, directory / DISTURBED, plan, on_progress)
     return Trial(
         planned=kills,
-        done=tuple(killer.done),
+        done=done,
         undisturbed=undisturbed,
         disturbed=disturbed,
         frames=differences(undisturbed.links, disturbed.links),
     )
+
+
+def run_with_kills(
+    topology: Topology,
+    plan: Sequence[Kill],
+    *,
+    directory: Path,
+    on_progress: Listener | None = None,
+) -> tuple[Summary, tuple[DoneKill, ...]]:
+    """Train once, and kill as planned meanwhile.
+
+    Args:
+        topology: the federation.
+        plan: what to kill when; kills whose place does not come are not done.
+        directory: of the run.
+        on_progress: called with the progress events of all parties.
+
+    Raises:
+        SlstreamError: the run failed, or a party did not come back.
+    """
+    url = log_url(topology, directory)
+    killer = Killer(
+        url,
+        federation=topology.federation,
+        parties=[party.id for party in topology.parties],
+        directory=directory.absolute(),
+        lobby_offset=asyncio.run(_open_lobby(url, topology)),
+    )
+    with beside(lambda: killer.run(plan)):
+        summary = run_session(
+            topology, directory=directory, on_progress=on_progress, restarts=len(plan)
+        )
+    return summary, tuple(killer.done)
 
 
 @contextmanager
@@ -178,14 +202,14 @@ async def _open_lobby(url: str, topology: Topology) -> int:
 
 
 def _trained(
-    topology: Topology, directory: Path, on_progress: Listener | None, restarts: int
-) -> SessionTrace:
+    topology: Topology, directory: Path, plan: Sequence[Kill], on_progress: Listener | None
+) -> tuple[SessionTrace, tuple[DoneKill, ...]]:
     url = log_url(topology, directory)
     before = asyncio.run(_starts(url, topology))
     began = monotonic()
-    summary = run_session(topology, directory=directory, on_progress=on_progress, restarts=restarts)
+    summary, done = run_with_kills(topology, plan, directory=directory, on_progress=on_progress)
     seconds = monotonic() - began
-    return asyncio.run(_trace(url, topology, directory, summary, seconds, before))
+    return asyncio.run(_trace(url, topology, directory, summary, seconds, before)), done
 
 
 async def _trace(

@@ -44,6 +44,7 @@ def test_kills_that_changed_nothing_hold() -> None:
         (trial_of(disturbed=trace(links=links([*STEPS, (3, 1)]))), "steps_added"),
         (trial_of(disturbed=trace(links=links([*STEPS, (1, 1)]))), "steps_repeated"),
         (trial_of(kinds=KINDS[:3]), "kills"),
+        (trial_of(disturbed=trace(starts=5)), "restarts"),
     ],
 )
 def test_each_promise_can_be_missed(trial: Trial, missed: str) -> None:

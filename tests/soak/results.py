@@ -28,7 +28,7 @@ def trace(**changes: object) -> SessionTrace:
         "weights": {"alice": "a" * 64, "bob": "b" * 64},
         "history": ({"auc": 0.9},),
         "links": links(),
-        "starts": 2,
+        "starts": 7,
         "divergences": 0,
     }
     return SessionTrace(**{**fields, **changes})  # type: ignore[arg-type]
@@ -36,7 +36,7 @@ def trace(**changes: object) -> SessionTrace:
 
 def done(kind: KillKind) -> DoneKill:
     planned = Kill(sender="bob", receiver="alice", frames=3, kind=kind, party="bob", latest=9)
-    return DoneKill(planned=planned, kind=kind)
+    return DoneKill(planned=planned, kind=kind, at_ms=0)
 
 
 KINDS = (KillKind.ONE, KillKind.CHECKPOINT, KillKind.ONE, KillKind.ALL)
@@ -46,7 +46,7 @@ def trial_of(
     *, disturbed: SessionTrace | None = None, kinds: tuple[KillKind, ...] = KINDS
 ) -> Trial:
     """Four kills that changed nothing, unless ``disturbed`` says otherwise."""
-    before, after = trace(), disturbed or trace(starts=7, seconds=50.0)
+    before, after = trace(), disturbed or trace(seconds=50.0)
     return Trial(
         planned=4,
         done=tuple(map(done, kinds)),
