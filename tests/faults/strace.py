@@ -18,7 +18,9 @@ from tests.source_tree import ROOT
 
 _PYTHON = [sys.executable, "-S", "-B"]
 """Without site-packages: the log and atomic files need none, and start twice as fast."""
-_STRACE = ["strace", "-f", "-y", "-xx", "--seccomp-bpf"]
+_STRACE = ["strace", "-f", "-y", "-xx"]
+_FASTER = "--seccomp-bpf"
+"""Stops at traced calls only. A signal that is injected at such a stop gets lost."""
 _PATIENCE_S = 30
 
 
@@ -27,7 +29,7 @@ def why_not() -> str | None:
     """What keeps strace from working here."""
     if shutil.which("strace") is None:
         return "strace is not installed"
-    probe = [*_STRACE, "-e", "trace=?writev", "-o", os.devnull, *_PYTHON, "-c", "pass"]
+    probe = [*_STRACE, _FASTER, "-e", "trace=?writev", "-o", os.devnull, *_PYTHON, "-c", "pass"]
     done = subprocess.run(probe, capture_output=True, text=True, timeout=_PATIENCE_S)
     return None if done.returncode == 0 else f"strace does not work: {done.stderr.strip()[-500:]}"
 
@@ -75,10 +77,12 @@ def run_victim(folder: Path, *arguments: str, tracing: Sequence[str] | None = No
     root, acknowledgements, trace = folder / "root", folder / "acknowledged", folder / "trace"
     if tracing is None:
         tracing = ["-s", "10000000", "-e", "trace=" + ",".join(f"?{call}" for call in CALLS)]
+    signals = any("signal=" in option for option in tracing)
+    strace = [*_STRACE, *([] if signals else [_FASTER]), "-o", str(trace)]
     with acknowledgements.open("wb") as acks:
         victim = ["-m", "tests.faults.victim", str(root), str(acks.fileno()), *arguments]
         done = subprocess.run(
-            [*_STRACE, "-o", str(trace), *tracing, *_PYTHON, *victim],
+            [*strace, *tracing, *_PYTHON, *victim],
             cwd=ROOT,
             capture_output=True,
             text=True,

@@ -121,12 +121,17 @@ def sample(of: list[Site], count: int, seed: int) -> list[Site]:
     return [site for *_, site in sorted(ranked, key=lambda each: each[:3])[:count]]
 
 
-async def complaints(work: Work, folder: Path, site: Site, fault: Fault) -> list[str]:
-    """Let the victim work with one fault, and say what is wrong with the outcome.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Of a run with a fault."""
 
-    Returns:
-        Nothing when all is well.
-    """
+    injected: bool
+    """Whether the run came to the site."""
+    wrong: Sequence[str]
+
+
+async def with_fault(work: Work, folder: Path, site: Site, fault: Fault) -> Outcome:
+    """Let the victim work with one fault, and see what is wrong after it."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(work.base, folder)
     victim = run_victim(folder, *work.arguments, tracing=site.options(folder, fault))
@@ -135,7 +140,9 @@ async def complaints(work: Work, folder: Path, site: Site, fault: Fault) -> list
         found += _of_a_failed_sync(victim, work)
     promises = after_death(victim.lines)
     found += [f"{each.breach}: {each.detail}" for each in await findings(victim.root, promises)]
-    return [f"{fault} at {site}: {each}; {victim.lines} {victim.errors}" for each in found]
+    injected = victim.status == -signal.SIGKILL or any(c.injected for c in calls(victim.trace))
+    wrong = [f"{fault} at {site}: {each}; {victim.lines} {victim.errors}" for each in found]
+    return Outcome(injected=injected, wrong=wrong)
 
 
 def _of_the_end(victim: Victim, fault: Fault) -> list[str]:

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.disk_image import Disk, Fate
 from tests.faults.power_cuts import PowerCut, power_cuts
-from tests.faults.promises import Breach, findings
+from tests.faults.promises import Breach, Promises, findings
 from tests.faults.strace import Victim, require_strace, run_victim
+from tests.faults.syscall_trace import Acknowledgement
 
 SEED = 20_260
 
@@ -154,3 +156,24 @@ def test_without_any_of_the_syncs_a_promise_is_broken(
     cuts = power_cuts(victim.operations(), seed=SEED, per_operation=2)
     verdict = check(cuts, until=breach)
     assert breach in verdict.broken, verdict
+
+
+def test_a_second_power_cut_after_a_recovery(tmp_path: Path, check: Callable[..., Verdict]) -> None:
+    """What recovery does is as safe as what it repairs, and so is what is appended after it."""
+    operations = traced(tmp_path / "one", "--appends", "11").operations()
+    disk = Disk()
+    for number, operation in enumerate(operations):
+        if operation == Acknowledgement(line="visible 22"):
+            break
+        disk.apply(number, operation)
+    # The rows of six records are there, but not their bytes.
+    base = disk.image(Fate("segments lost", lambda change: not change.path.endswith(".segment")))
+    (tmp_path / "two").mkdir()
+    base.write(tmp_path / "two" / "root")
+    victim = traced(tmp_path / "two", "--durability", "checkpoint,step")
+    assert victim.lines[0] == "durable 18"
+    since = Promises(records=16, checkpoint=16)
+    cuts = power_cuts(victim.operations(), seed=SEED, per_operation=4, base=base, since=since)
+    verdict = check(cuts)
+    assert not verdict.broken, verdict
+    assert verdict.images > 300

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from slstream.transport.embedded.transport import EmbeddedTransport
-from tests.faults.promises import Promises, after_death, findings
+from tests.faults.promises import Breach, Promises, after_death, findings
 from tests.faults.strace import Victim, require_strace, run_victim
-from tests.faults.syscall_faults import Fault, Site, Work, complaints, sample
+from tests.faults.syscall_faults import Fault, Outcome, Site, Work, sample, with_fault
 from tests.faults.workload import (
     CHUNKS,
     TOPIC,
@@ -69,12 +69,16 @@ def sweep(tmp_path: Path, start: Start, durability: str, fault: Fault, count: in
     found = work.sites(folder / "root", fault)
     chosen = found if count is None else sample(found, count, SEED)
 
-    async def body() -> list[str]:
-        return [each for s in chosen for each in await complaints(work, folder, s, fault)]
+    async def body() -> list[Outcome]:
+        return [await with_fault(work, folder, site, fault) for site in chosen]
 
-    wrong = asyncio.run(body())
-    _log.info("%d runs of %d sites", len(chosen), len(found))
+    outcomes = asyncio.run(body())
+    injected = sum(each.injected for each in outcomes)
+    _log.info("%d runs, %d faults, %d sites", len(chosen), injected, len(found))
+    wrong = [each for outcome in outcomes for each in outcome.wrong]
     assert not wrong, "\n".join(wrong)
+    # The threads' order is not the same in each run.
+    assert injected >= 0.9 * len(chosen)
 
 
 @pytest.mark.parametrize("fault", Fault)
@@ -92,6 +96,31 @@ def test_some_calls(
 @pytest.mark.parametrize("start", [nothing, killed_log])
 def test_every_call(tmp_path: Path, start: Start, durability: str, fault: Fault) -> None:
     sweep(tmp_path, start, durability, fault, None)
+
+
+SEGMENT = "runs/small/log/segments/000000000002.segment"
+TEMPORARY = "runs/small/bob/checkpoints/00001.checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("without", "fault", "site", "says"),
+    [
+        ("order", Fault.SIGKILL, ("pwrite64", SEGMENT, 1), Breach.LOST_RECORD),
+        ("rename", Fault.SIGKILL, ("write", TEMPORARY, 1), Breach.TORN_CHECKPOINT),
+        ("sync-errors", Fault.EIO, ("fdatasync", SEGMENT, 1), "after a sync that failed"),
+    ],
+)
+def test_what_is_done_wrong_is_noticed(
+    tmp_path: Path, without: str, fault: Fault, site: tuple[str, str, int], says: str
+) -> None:
+    """The negative controls: they acknowledge too early, write in place, go on after an error."""
+    base, folder = tmp_path / "base", tmp_path / "run"
+    killed_log(base)
+    work = Work.survey(base, folder, [*WORK, "step", "--without", without])
+    call, path, number = site
+    place = Site(call=call, path=path, number=number)
+    outcome = asyncio.run(with_fault(work, folder, place, fault))
+    assert any(says in each for each in outcome.wrong), outcome
 
 
 def goes_on(folder: Path, durability: str, failed: Victim) -> None:

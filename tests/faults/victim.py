@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import resource
 import signal
@@ -79,6 +80,8 @@ class Victim:
 
     async def _append(self, number: int, count: int) -> None:
         turn = number % len(self._logs)
+        if "order" in self._options.without:
+            self.acknowledge("visible", count + CHUNKS)
         await self._logs[turn].append(TOPIC, frame_at(count))
         durable = self._options.durability.split(",")[turn] == Durability.STEP
         self.acknowledge("durable" if durable else "visible", count + CHUNKS)
@@ -89,7 +92,11 @@ class Victim:
             self.acknowledge("flushed", count)
         if self._options.file_limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (self._options.file_limit,) * 2)
-        write_atomically(checkpoint_path(self._root, number), checkpoint_of(count))
+        path = checkpoint_path(self._root, number)
+        if "rename" in self._options.without:
+            path.write_bytes(checkpoint_of(count))
+        else:
+            write_atomically(path, checkpoint_of(count))
         self.acknowledge("checkpoint", count)
 
     async def _insist(self) -> None:
@@ -128,6 +135,17 @@ def skip_fsync(skipped: Callable[[Path, int], bool]) -> None:
     setattr(os, "fsync", some_fsync)  # noqa: B010 - its type says no
 
 
+def hide_sync_errors() -> None:
+    """Go on after a sync that failed."""
+    sync = segments.SegmentWriter.sync
+
+    def quiet_sync(segment: segments.SegmentWriter) -> None:
+        with contextlib.suppress(OSError):
+            sync(segment)
+
+    setattr(segments.SegmentWriter, "sync", quiet_sync)  # noqa: B010 - its type says no
+
+
 def set_synchronous(mode: str) -> None:
     """Set it on every connection, whatever the product asks for."""
 
@@ -141,7 +159,10 @@ def weaken(without: list[str], root: Path) -> None:
     """Leave out what the promises rest on: for the negative controls."""
     folder = checkpoint_directory(root)
     weaknesses: dict[str, Callable[[], None]] = {
+        "order": do_nothing,  # see Victim._append
         "flush": do_nothing,  # see Victim._checkpoint
+        "rename": do_nothing,  # the same
+        "sync-errors": hide_sync_errors,
         "segment-sync": lambda: setattr(segments.SegmentWriter, "sync", do_nothing),
         "segments-directory-sync": lambda: setattr(writer, "sync_file", do_nothing),
         "parents-sync": lambda: setattr(folders, "sync_file", do_nothing),
