@@ -12,7 +12,7 @@ import pytest
 from slstream.errors import PeerTimeout
 from slstream.frames.topics import lobby_topic
 from slstream.party.lobby import Lobby
-from slstream.protocol.messages import Announce, Close, encode_message
+from slstream.protocol.messages import Announce, Close, Message, Resume, encode_message
 from slstream.transport.connect import embedded_url, open_transport
 from slstream.transport.contract import Record, Transport
 
@@ -28,6 +28,7 @@ def announce(session: str = "s1", **changes: Any) -> Announce:
         "digest": "0" * 64,
         "id_key": "0" * 32,
         "environment": {},
+        "incarnation": 1,
     }
     return Announce(**{**fields, **changes})
 
@@ -40,7 +41,12 @@ async def lobby_of(path: Path) -> AsyncIterator[tuple[Lobby, Transport]]:
         yield lobby, transport
 
 
-async def accept(candidate: Announce) -> bool:
+def close(session: str, incarnation: int = 1, **changes: Any) -> Close:
+    fields: dict[str, Any] = {"outcome": "finished", **changes}
+    return Close(session=session, incarnation=incarnation, **fields)
+
+
+def accept(candidate: Announce) -> bool:
     del candidate
     return True
 
@@ -52,12 +58,12 @@ async def ignore(waited_s: float) -> None:
 def test_an_announcement_is_open_until_it_is_closed(tmp_path: Path) -> None:
     async def main() -> None:
         async with lobby_of(tmp_path) as (lobby, transport):
-            await lobby.announce(announce("s1"))
-            await lobby.announce(announce("s2"))
+            await lobby.tell(announce("s1"))
+            await lobby.tell(announce("s2"))
             other = Lobby(transport, "small", "alice")
             await other.open()
             assert [each.session for each in other.unfinished] == ["s1", "s2"]
-            await lobby.close(Close(session="s1", outcome="failed", reason="why"))
+            await lobby.tell(close("s1", outcome="failed", reason="why"))
             await other.refresh()
             assert [each.session for each in other.unfinished] == ["s2"]
             closed = other.closed("s1")
@@ -84,7 +90,7 @@ def test_what_is_not_for_this_federation_is_skipped(tmp_path: Path) -> None:
     async def main() -> None:
         async with lobby_of(tmp_path) as (lobby, transport):
             await transport.append(TOPIC, [Record(value=value) for value in hostile])
-            await lobby.announce(announce("good"))
+            await lobby.tell(announce("good"))
             found = await lobby.wait(accept, timeout_s=5, on_tick=ignore)
             assert found.session == "good"
             assert len(lobby.unfinished) == 1
@@ -95,10 +101,13 @@ def test_what_is_not_for_this_federation_is_skipped(tmp_path: Path) -> None:
 def test_a_session_that_was_closed_never_opens_again(tmp_path: Path) -> None:
     async def main() -> None:
         async with lobby_of(tmp_path) as (lobby, _):
-            await lobby.close(Close(session="s1", outcome="finished"))
-            await lobby.announce(announce("s1"))
+            await lobby.tell(announce("s1"))
+            await lobby.tell(close("s1"))
+            await lobby.tell(announce("s1", incarnation=2))
             await lobby.refresh()
             assert not lobby.unfinished
+            assert lobby.closed("s1") is not None
+            assert lobby.sessions == ("s1",)
 
     asyncio.run(main())
 
@@ -107,12 +116,11 @@ def test_the_newest_session_that_is_accepted_is_taken(tmp_path: Path) -> None:
     async def main() -> None:
         async with lobby_of(tmp_path) as (lobby, _):
             for session in ("s1", "s2", "s3"):
-                await lobby.announce(announce(session))
+                await lobby.tell(announce(session))
 
-            async def not_the_last(candidate: Announce) -> bool:
-                return candidate.session != "s3"
-
-            found = await lobby.wait(not_the_last, timeout_s=5, on_tick=ignore)
+            found = await lobby.wait(
+                lambda candidate: candidate.session != "s3", timeout_s=5, on_tick=ignore
+            )
             assert found.session == "s2"
 
     asyncio.run(main())
@@ -124,7 +132,7 @@ def test_waiting_wakes_on_an_announcement(tmp_path: Path) -> None:
             waiting = asyncio.create_task(lobby.wait(accept, timeout_s=20, on_tick=ignore))
             await asyncio.sleep(0.05)
             other = Lobby(transport, "small", "alice")
-            await other.announce(announce("late"))
+            await other.tell(announce("late"))
             assert (await asyncio.wait_for(waiting, 0.9)).session == "late"
 
     asyncio.run(main())
@@ -160,3 +168,94 @@ def test_waiting_in_vain_names_party_topic_and_offset(
     assert [round(tick) for tick in ticks] == [1]
     (record,) = [r for r in caplog.records if r.getMessage() == "waiting"]
     assert vars(record)["topic"] == "small.lobby"
+
+
+def fold(path: Path, *messages: Message) -> Lobby:
+    """What a lobby makes of these messages."""
+
+    async def main() -> Lobby:
+        async with lobby_of(path) as (lobby, transport):
+            values = [Record(value=encode_message(message)) for message in messages]
+            await transport.append(TOPIC, values)
+            await lobby.refresh()
+            return lobby
+
+    return asyncio.run(main())
+
+
+def sessions(lobby: Lobby) -> list[str]:
+    return [each.session for each in lobby.unfinished]
+
+
+def test_a_resumed_session_cannot_be_closed_by_a_process_that_is_fenced(tmp_path: Path) -> None:
+    resume = Resume(session="s1", incarnation=2)
+    late = close("s1", outcome="failed", reason="it was interrupted")
+    lobby = fold(tmp_path, announce(), resume, late)
+    assert sessions(lobby) == ["s1"]
+    assert lobby.closed("s1") is None
+    lobby = fold(tmp_path / "after", announce(), late, resume)
+    assert sessions(lobby) == [], "who closes it before is still the newest"
+
+
+def test_the_process_that_resumed_a_session_closes_it(tmp_path: Path) -> None:
+    resume = Resume(session="s1", incarnation=2)
+    lobby = fold(tmp_path, announce(), resume, close("s1", incarnation=2, reason="done"))
+    closed = lobby.closed("s1")
+    assert closed is not None
+    assert (sessions(lobby), closed.reason) == ([], "done")
+
+
+def test_a_fenced_process_can_announce_nothing(tmp_path: Path) -> None:
+    """It was stopped before it could; everyone would follow it into a session without an end."""
+    resume = Resume(session="s1", incarnation=3)
+    lobby = fold(tmp_path, announce("s1"), resume, announce("s2", incarnation=2))
+    assert sessions(lobby) == ["s1"]
+    assert lobby.announced("s2") is None
+    assert lobby.newest is not None
+    assert lobby.newest.session == "s1"
+
+
+def test_a_newer_process_that_announces_fences_the_older_one(tmp_path: Path) -> None:
+    lobby = fold(
+        tmp_path,
+        announce("s1"),
+        announce("s2", incarnation=2),
+        close("s2", incarnation=1, outcome="failed"),
+        close("s1", incarnation=2, outcome="abandoned"),
+    )
+    assert sessions(lobby) == ["s2"]
+
+
+def test_what_is_not_for_this_federation_fences_nobody(tmp_path: Path) -> None:
+    lobby = fold(
+        tmp_path,
+        announce("s1", federation="other", incarnation=9),
+        announce("s2", label_party="mallory", incarnation=9),
+        announce("UPPER", incarnation=9),
+        announce("s3"),
+    )
+    assert sessions(lobby) == ["s3"]
+
+
+def test_the_first_close_counts(tmp_path: Path) -> None:
+    lobby = fold(tmp_path, announce(), close("s1"), close("s1", incarnation=2, outcome="abandoned"))
+    closed = lobby.closed("s1")
+    assert closed is not None
+    assert closed.outcome == "finished"
+
+
+def test_how_a_session_ended_is_waited_for(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with lobby_of(tmp_path) as (lobby, transport):
+            await lobby.tell(announce("s1"))
+            assert await lobby.wait_closed("s1", timeout_s=0.05) is None
+            waiting = asyncio.create_task(lobby.wait_closed("s1", timeout_s=20))
+            await asyncio.sleep(0.05)
+            other = Lobby(transport, "small", "alice")
+            await other.tell(announce("s2"))
+            await other.tell(close("s1", outcome="failed"))
+            closed = await asyncio.wait_for(waiting, 0.9)
+            assert closed is not None
+            assert closed.outcome == "failed"
+
+    asyncio.run(main())
