@@ -9,7 +9,7 @@ import pytest
 from slstream.errors import DataError, SessionAborted, TableError
 from slstream.frames.topics import lobby_topic
 from slstream.party.lobby import Lobby
-from slstream.protocol.messages import Announce, Close, Message, decode_message
+from slstream.protocol.messages import Announce, Close, Message, Resume, decode_message
 from slstream.transport.connect import embedded_url, open_transport
 from tests.party.small_session import Outcome, run_all, summary_of, take_part, topology
 
@@ -135,7 +135,7 @@ def test_a_failed_session_is_closed_with_its_reason(tmp_path: Path) -> None:
     assert close.reason.startswith(text)
 
 
-def test_sessions_of_an_earlier_process_are_closed(tmp_path: Path) -> None:
+def test_sessions_of_another_topology_are_given_up(tmp_path: Path) -> None:
     federation = topology(tmp_path)
 
     async def killed() -> None:
@@ -144,7 +144,7 @@ def test_sessions_of_an_earlier_process_are_closed(tmp_path: Path) -> None:
         async with await open_transport(log) as transport:
             earlier = Lobby(transport, "small", "alice")
             await earlier.open()
-            await earlier.announce(
+            await earlier.tell(
                 Announce(
                     session="stale-1",
                     federation="small",
@@ -153,6 +153,7 @@ def test_sessions_of_an_earlier_process_are_closed(tmp_path: Path) -> None:
                     digest="0" * 64,
                     id_key="0" * 32,
                     environment={},
+                    incarnation=1,
                 )
             )
 
@@ -165,26 +166,34 @@ def test_sessions_of_an_earlier_process_are_closed(tmp_path: Path) -> None:
     assert close.reason == "its label party started anew"
 
 
-def test_a_session_is_closed_also_when_interrupted_while_it_is_announced(
+def test_a_session_is_gone_on_with_that_was_interrupted_while_it_was_announced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     federation = topology(tmp_path)
-    announce = Lobby.announce
+    tell = Lobby.tell
 
     async def main() -> Outcome | None:
-        async def slowly(self: Lobby, message: Announce) -> None:
-            await announce(self, message)
+        async def slowly(self: Lobby, message: Announce | Resume | Close) -> None:
+            await tell(self, message)
             running.cancel()
             await asyncio.sleep(10)
 
-        monkeypatch.setattr(Lobby, "announce", slowly)
-        running = asyncio.create_task(take_part("alice", federation, tmp_path / "run"))
-        try:
-            return await running
-        except asyncio.CancelledError:
-            return None
+        with monkeypatch.context() as patch:
+            patch.setattr(Lobby, "tell", slowly)
+            running = asyncio.create_task(take_part("alice", federation, tmp_path / "run"))
+            try:
+                return await running
+            except asyncio.CancelledError:
+                return None
 
     assert asyncio.run(asyncio.wait_for(main(), 20)) is None
-    close = lobby(tmp_path / "run")[-1]
-    assert isinstance(close, Close)
-    assert close.outcome == "interrupted"
+    (announced,) = lobby(tmp_path / "run")
+    assert isinstance(announced, Announce)
+    outcomes = run_all(tmp_path / "run", federation)
+    sessions = {summary_of(outcome).session for outcome in outcomes.values()}
+    assert sessions == {announced.session}
+    assert [(m.type, getattr(m, "incarnation", 0)) for m in lobby(tmp_path / "run")] == [
+        ("announce", 1),
+        ("resume", 2),
+        ("close", 2),
+    ]

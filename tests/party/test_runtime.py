@@ -10,16 +10,18 @@ import pytest
 
 from slstream.errors import (
     Interrupted,
+    PeerTimeout,
     SessionAborted,
     StorageError,
     TopologyError,
     TransportBroken,
 )
-from slstream.frames.topics import telemetry_topic
+from slstream.frames.topics import lobby_topic, telemetry_topic
 from slstream.party.feature_actions import FeatureActions
 from slstream.party.runtime import PartyRuntime, run_party
 from slstream.party.summary import Summary
 from slstream.party.telemetry import PartyState, Progress
+from slstream.protocol.messages import Message, decode_message
 from slstream.topology import Topology
 from slstream.transport.connect import embedded_url, open_transport
 from tests.party.small_session import (
@@ -31,6 +33,16 @@ from tests.party.small_session import (
 )
 
 LONG = {"batch_size": 16, "epochs": 60000, "validation": 0.25}
+
+
+def lobby_of(directory: Path) -> list[Message]:
+    """All that was said in the lobby."""
+
+    async def main() -> list[Message]:
+        async with await open_transport(embedded_url(directory / "log")) as transport:
+            return [decode_message(r.value) for r in await transport.read(lobby_topic("small"), 0)]
+
+    return asyncio.run(main())
 
 
 def states(directory: Path, party: str) -> list[Progress]:
@@ -76,8 +88,10 @@ def test_a_session_leaves_summaries_weights_and_events(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_session_in_order(tmp_path: Path, number: signal.Signals) -> None:
-    federation = topology(tmp_path, training=LONG)
+def test_a_signal_ends_the_process_and_leaves_the_session_open(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    federation = topology(tmp_path, training=LONG, timeouts={"peer_s": 2})
 
     def interrupt(progress: Progress) -> None:
         if progress.state is PartyState.TRAINING and progress.epoch > 1:
@@ -92,9 +106,13 @@ def test_a_signal_ends_the_session_in_order(tmp_path: Path, number: signal.Signa
 
     alice, bob = asyncio.run(asyncio.wait_for(main(), 40))
     assert isinstance(alice, Interrupted)
-    assert str(alice) == f"alice was interrupted by {number.name}"
-    assert isinstance(bob, SessionAborted)
-    assert str(bob) == "alice gave up: it was interrupted"
+    assert str(alice) == (
+        f"alice was interrupted by {number.name}; its session stays open and goes on when it is "
+        "started again"
+    )
+    assert isinstance(bob, PeerTimeout), "nobody has told it anything"
+    assert str(bob).startswith("no sign of alice for 2 s while waiting for alice's ")
+    assert not any(m.type == "close" for m in lobby_of(tmp_path / "run"))
     last = states(tmp_path / "run", "alice")[-1]
     assert last.state is PartyState.INTERRUPTED
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
