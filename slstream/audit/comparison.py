@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from slstream.errors import Diverged
+from slstream.errors import Diverged, RemoteProtocolError
 from slstream.frames.frame import Frame
 from slstream.frames.header import FrameKind
 from slstream.party.divergences import differs, same_place
@@ -136,10 +136,16 @@ class ReplayComparison:
     ) -> None:
         coder = self._coder(receiver, computed.kind)
         rows = self._rows[coder.name]
-        ours, theirs = (
-            coder.decode(payload, rows, computed.epoch, computed.step, place).astype(np.float64)
-            for payload in (computed.payload, logged.payload)
-        )
+        try:
+            ours, theirs = (
+                coder.decode(payload, rows, computed.epoch, computed.step, place).astype(np.float64)
+                for payload in (computed.payload, logged.payload)
+            )
+        except RemoteProtocolError as error:
+            raise Diverged(
+                f"the replay differs from the log first in the {computed} for {receiver}: what the "
+                f"log holds is no tensor of its schema: {error}"
+            ) from error
         difference, norm = ours - theirs, float(np.linalg.norm(theirs))
         largest = float(np.max(np.abs(difference), initial=0.0))
         length = float(np.linalg.norm(difference))

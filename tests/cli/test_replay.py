@@ -1,0 +1,90 @@
+"""`slstream replay` and `slstream archive replay`: options, what they print, exit status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from safetensors.numpy import load_file
+
+from slstream.cli.archive import command as archive
+from slstream.cli.replay import command as replay
+from slstream.errors import ConfigError, TransportError
+from tests.audit.golden_session import GOLDEN
+
+FOLDER = GOLDEN / "format-1"
+SESSION = (str(FOLDER / "session.mcap"), "--topology", str(FOLDER / "topology.yaml"))
+
+
+def replay_archive(*arguments: object) -> Result:
+    return CliRunner().invoke(
+        archive, ["replay", *SESSION, *map(str, arguments)], catch_exceptions=False
+    )
+
+
+def test_tolerant_tells_how_far_tensors_are(tmp_path: Path) -> None:
+    path = tmp_path / "step.safetensors"
+    found = replay_archive("--party", "bob", "--tolerant", "--bound", 0.3, "--dump", "2/1", path)
+    assert found.exit_code == 0
+    assert "demanding deviations of at most 0.3" in found.stdout
+    assert "Largest relative deviation" in found.stdout
+    assert "within the bound of 0.3" in found.stdout
+    assert load_file(path)["activation.bob-to-alice.computed"].shape == (16, 3)
+
+
+def test_another_environment_has_a_status_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKL_CBWR", "AVX2")
+    found = replay_archive("--party", "bob")
+    assert found.exit_code == 3
+    assert "mkl_cbwr: None there, AVX2 here" in found.stderr
+    assert "--tolerant" in found.stderr
+
+
+def test_json_is_one_object() -> None:
+    found = replay_archive(
+        "--party", "alice", "--tolerant", "--bound", 0.3, "--to", "1/2", "--json"
+    )
+    report = json.loads(found.stdout)
+    assert report["party"] == "alice"
+    assert report["exact"] is False
+    assert report["last_frame"] == "gradient of epoch 1, step 2"
+    assert report["holds"] is True
+
+
+def test_a_bound_that_is_exceeded_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    from slstream.party.base_part import BasePart
+
+    original = BasePart.evaluate
+    monkeypatch.setattr(BasePart, "evaluate", lambda *args: original(*args) * 2)
+    found = replay_archive("--party", "bob", "--tolerant")
+    assert found.exit_code == 1
+    assert "ABOVE the bound of 0.05 (evaluation for alice, epoch" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bound", "0.1"], "--bound belongs to --tolerant"),
+        (["--dump", "3", "x"], "--dump: expected EPOCH/STEP"),
+        (["--to", "soon"], "expected EPOCH or EPOCH/STEP"),
+    ],
+)
+def test_usage(arguments: list[str], message: str) -> None:
+    found = replay_archive("--party", "bob", *arguments)
+    assert found.exit_code == 2
+    assert message in found.stderr
+
+
+def test_a_replay_needs_a_place(tmp_path: Path) -> None:
+    def invoke(*arguments: object) -> Result:
+        options = ["latest", "--party", "bob", *map(str, arguments)]
+        return CliRunner().invoke(replay, options, catch_exceptions=False)
+
+    with pytest.raises(ConfigError, match="which session"):
+        invoke()
+    with pytest.raises(ConfigError, match="where is the log"):
+        invoke("--topology", FOLDER / "topology.yaml")
+    with pytest.raises(TransportError, match="log"):
+        invoke("--topology", FOLDER / "topology.yaml", "--dir", tmp_path)
