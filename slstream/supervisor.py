@@ -25,11 +25,13 @@ from slstream.errors import (
     StorageError,
 )
 from slstream.party.address import log_url
+from slstream.party.lobby import Lobby, continues
 from slstream.party.summary import Summary, finished_session
 from slstream.party.telemetry import Progress
 from slstream.party.telemetry_reader import TelemetryReader
 from slstream.topology.topology import Topology
 from slstream.transport.connect import open_transport
+from slstream.transport.contract import Transport
 
 GRACE_S = 3.0
 """How long the other parties may take to end by themselves after one has failed."""
@@ -187,15 +189,30 @@ class _Supervisor:
             followers = [tasks.create_task(reader.follow()) for reader in readers]
             with self._signals():
                 try:
+                    resumed = await self._to_resume(transport)
                     for party in self._topology.parties:
-                        self._finished_before[party.id] = self._finished(party.id)
-                        await self._start(party.id, topology_file)
+                        finished = self._finished(party.id)
+                        is_label = party == self._topology.label_party
+                        if is_label or finished is None or finished != resumed:
+                            self._finished_before[party.id] = finished
+                            await self._start(party.id, topology_file)
                     await self._wait(topology_file)
                 finally:
                     await self._end()
             for reader, follower in zip(readers, followers, strict=True):
                 follower.cancel()
                 await reader.drain()
+
+    async def _to_resume(self, transport: Transport) -> str | None:
+        """The session that the label party will go on with.
+
+        A feature party that has finished it is not needed any more, and would wait for another.
+        """
+        topology = self._topology
+        lobby = Lobby(transport, topology.federation, topology.label_party.id)
+        await lobby.open()
+        unfinished = reversed(lobby.unfinished)
+        return next((a.session for a in unfinished if continues(a, topology)), None)
 
     def _topology_arguments(self, topology_file: Path) -> list[str]:
         """The user's own file where there is one, so that errors name its lines."""

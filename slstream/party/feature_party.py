@@ -10,9 +10,10 @@ from slstream.errors import SessionAborted, SessionRefused, SlstreamError
 from slstream.party.context import PartyContext
 from slstream.party.driver import Abandoned, Driver
 from slstream.party.feature_actions import FeatureActions
+from slstream.party.lobby import continues
 from slstream.party.party_data import rows_of
 from slstream.party.plan import plan_of
-from slstream.party.summary import Summary
+from slstream.party.summary import Summary, read_summary
 from slstream.protocol.feature import feature_session
 from slstream.protocol.messages import PROTOCOL_VERSION, Announce, Close
 
@@ -26,6 +27,8 @@ async def follow(context: PartyContext) -> Summary:
 
     One in which an earlier process of this party took part goes on where that one was.
 
+    When it is over for this party but not for the label party, nothing is left to do.
+
     A session that its label party gives up for another one, as one does that starts anew after a
     crash, is left without a word.
 
@@ -34,7 +37,11 @@ async def follow(context: PartyContext) -> Summary:
         SlstreamError: the session failed; the label party was told.
     """
     while True:
-        done = context.files.finished_session()
+        summary = read_summary(context.files.directory)
+        done = None if summary is None else summary.session
+        if summary is not None and _goes_on(context, summary.session):
+            _logger.info("nothing is left to do in the session", extra={"session": done})
+            return summary
         announce = _left_behind(context, done) or await context.lobby.wait(
             partial(_is_not, done),
             timeout_s=context.topology.timeouts.peer_s,
@@ -132,6 +139,14 @@ def _left_behind(context: PartyContext, done: str | None) -> Announce | None:
     if closed is None or closed.outcome not in ("finished", "stopped early"):
         return None
     return context.lobby.announced(session)
+
+
+def _goes_on(context: PartyContext, session: str) -> bool:
+    """Whether the label party still has to end a session that is over for this party."""
+    return any(
+        announce.session == session and continues(announce, context.topology)
+        for announce in context.lobby.unfinished
+    )
 
 
 def _is_not(done: str | None, announce: Announce) -> bool:

@@ -13,6 +13,7 @@ from slstream.errors import SlstreamError
 from slstream.party.context import PartyContext
 from slstream.party.driver import LAST_WORD_S, Abandoned, Driver, printable_reason
 from slstream.party.label_actions import LabelActions
+from slstream.party.lobby import continues
 from slstream.party.party_data import rows_of
 from slstream.party.plan import plan_of
 from slstream.party.summary import Summary
@@ -50,9 +51,6 @@ async def lead(context: PartyContext) -> Summary:
     )
     await actions.load()
     session = announce.session
-    for stale in context.lobby.unfinished:
-        if stale.session != session:
-            await _close(context, stale.session, "abandoned", "its label party started anew")
 
     async def watch() -> SlstreamError | None:
         await context.lobby.refresh()
@@ -73,6 +71,11 @@ async def lead(context: PartyContext) -> Summary:
             await context.lobby.tell(Resume(session=session, incarnation=number))
         said = "session announced" if resumed is None else "session resumed"
         _logger.info(said, extra={"session": session, "peers": ",".join(peers)})
+        # Not before: until then an older process of this party can still announce one.
+        await context.lobby.refresh()
+        for stale in context.lobby.unfinished:
+            if stale.session != session:
+                await _close(context, stale.session, "abandoned", "its label party started anew")
         outcome = await driver.drive(
             label_session(context.party.id, peers, plan_of(context.topology))
         )
@@ -95,8 +98,7 @@ async def lead(context: PartyContext) -> Summary:
 def _to_resume(context: PartyContext) -> Announce | None:
     """The newest unfinished session, if this process can go on with it."""
     for announce in reversed(context.lobby.unfinished):
-        same_topology = announce.digest == context.topology.digest()
-        if same_topology and bool(announce.id_key) == (context.shared_key is None):
+        if continues(announce, context.topology):
             return announce
         _logger.warning(
             "an unfinished session was begun with another topology: it is given up",

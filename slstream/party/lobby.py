@@ -17,12 +17,19 @@ from slstream.protocol.messages import (
     decode_message,
     encode_message,
 )
+from slstream.topology.topology import Topology
 from slstream.transport.contract import Record, StoredRecord, Transport
 
 _TICK_S = 1.0
 _SAY_AGAIN_S = 30.0
 
 _logger = logging.getLogger(__name__)
+
+
+def continues(announce: Announce, topology: Topology) -> bool:
+    """Whether the label party of a topology goes on with an unfinished session."""
+    uses_key_file = topology.alignment.key_file is not None
+    return announce.digest == topology.digest() and bool(announce.id_key) != uses_key_file
 
 
 class Lobby:

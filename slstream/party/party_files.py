@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from torch import nn
@@ -127,12 +126,19 @@ class PartyFiles:
         return checkpoint
 
     def newest_session(self) -> str | None:
-        """The session of which a checkpoint was written last."""
-        with suppress(FileNotFoundError):
-            folders = (self.directory / "checkpoints").iterdir()
-            written = [(path.stat().st_mtime_ns, path.name) for path in folders if path.is_dir()]
-            return max(written)[1] if written else None
-        return None
+        """The session of which a checkpoint was written last.
+
+        Raises:
+            StorageError: the disk cannot be read.
+        """
+        folder = self.directory / "checkpoints"
+        try:
+            written = [(p.stat().st_mtime_ns, p.name) for p in folder.iterdir() if p.is_dir()]
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"cannot read {folder}: {error}") from error
+        return max(written)[1] if written else None
 
     def _folder(self, session: str) -> Path:
         return self.directory / "checkpoints" / session

@@ -136,9 +136,15 @@ class Summary:
         path.write_text(self.to_json())
 
 
-def finished_session(directory: Path) -> str | None:
-    """The session that a party's ``summary.json`` is about; ``None`` without one."""
+def read_summary(directory: Path) -> Summary | None:
+    """A party's ``summary.json``; ``None`` without one."""
     try:
-        return Summary.from_json((directory / "summary.json").read_text()).session
+        return Summary.from_json((directory / "summary.json").read_text())
     except (OSError, ValueError):
         return None
+
+
+def finished_session(directory: Path) -> str | None:
+    """The session that a party's ``summary.json`` is about; ``None`` without one."""
+    summary = read_summary(directory)
+    return None if summary is None else summary.session

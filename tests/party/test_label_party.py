@@ -160,7 +160,7 @@ def test_sessions_of_another_topology_are_given_up(tmp_path: Path) -> None:
     asyncio.run(killed())
     outcomes = run_all(tmp_path / "run", federation)
     assert summary_of(outcomes["bob"]).session == summary_of(outcomes["alice"]).session
-    close = lobby(tmp_path / "run")[1]
+    close = lobby(tmp_path / "run")[2]
     assert isinstance(close, Close)
     assert (close.session, close.outcome) == ("stale-1", "abandoned")
     assert close.reason == "its label party started anew"
