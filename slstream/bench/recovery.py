@@ -63,12 +63,20 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FirstFrame:
+    """The first frame of a process that stands, and when the log took it."""
+
+    at_ms: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartyTrace:
     """What a run's log tells of one party."""
 
     events: tuple[Event, ...]
-    first_frames_ms: tuple[int, ...]
-    """By process, oldest first: when its first new frame came."""
+    first_frames: tuple[FirstFrame, ...]
+    """By process, oldest first; those that sent nothing have none."""
     killed_ms: tuple[int, ...]
     """When it was killed."""
 
@@ -128,12 +136,11 @@ def _party_results(
 ) -> tuple[list[Result], float]:
     """A party's numbers, and its catching up in terms of its live training."""
     slow, quick = recomputed.parties[party], recovered.parties[party]
-    startup_s = (quick.first_frames_ms[0] - recovered.began_ms) / 1000
-    recovery_s = recovery_seconds(quick)
-    # Before anyone was killed.
-    first_kill = min(ms for each in recomputed.parties.values() for ms in each.killed_ms)
-    live = steps_per_second([e for e in training_events(slow) if e.at_ms < first_kill])
-    again = steps_per_second(catching_up_events(slow))
+    startup_s = (quick.first_frames[0].at_ms - recovered.began_ms) / 1000
+    recovery_s = (next_frame(quick).at_ms - quick.killed_ms[0]) / 1000
+    first_kill_ms = min(ms for each in recomputed.parties.values() for ms in each.killed_ms)
+    live = live_rate([ms for ms in recomputed.gradients_ms if ms < first_kill_ms])
+    again = catching_up_rate(slow)
     results = [
         Result(name=f"{party}/recovery_s", value=recovery_s, unit="s"),
         Result(name=f"{party}/startup_s", value=startup_s, unit="s"),
@@ -144,49 +151,46 @@ def _party_results(
     return results, again / live
 
 
-def recovery_seconds(trace: PartyTrace) -> float:
-    """From the first kill of a party to the first new frame of its next process.
+def next_frame(trace: PartyTrace) -> FirstFrame:
+    """With which a party went on after it was killed for the first time.
 
     Raises:
         SlstreamError: it was not killed, or sent nothing afterwards.
     """
     for killed_ms in trace.killed_ms[:1]:
-        for frame_ms in trace.first_frames_ms:
-            if frame_ms > killed_ms:
-                return (frame_ms - killed_ms) / 1000
+        for frame in trace.first_frames:
+            if frame.at_ms > killed_ms:
+                return frame
     raise SlstreamError("the party was not killed, or sent nothing afterwards; use more --steps")
 
 
-def training_events(trace: PartyTrace) -> list[Event]:
-    """Live training steps, without the first ones."""
-    return [
-        event
-        for event in trace.events
-        if event.progress.state is PartyState.TRAINING and event.progress.step > _WARM_UP
-    ]
+def live_rate(gradients_ms: Sequence[int]) -> float:
+    """Steps a second, without the first ones.
+
+    Args:
+        gradients_ms: by step, from the first: when its gradient came.
+    """
+    times = gradients_ms[_WARM_UP:]
+    if len(times) < 2 or times[-1] <= times[0]:
+        raise SlstreamError(
+            f"expected gradients at two times, found {len(times)}; use more --steps"
+        )
+    return 1000 * (len(times) - 1) / (times[-1] - times[0])
 
 
-def catching_up_events(trace: PartyTrace) -> list[Event]:
-    """Steps computed again after the party was killed, without the first ones."""
-    return [
-        event
-        for event in trace.events
-        if event.progress.state is PartyState.CATCHING_UP and event.progress.step > _WARM_UP
-    ]
-
-
-def steps_per_second(events: Sequence[Event]) -> float:
-    """Between the first and the last of some events of one epoch.
+def catching_up_rate(trace: PartyTrace) -> float:
+    """Steps a second that a party computed again after it was killed, without the first ones.
 
     Raises:
-        SlstreamError: there are no two of them, at different times.
+        SlstreamError: it was over before it was reported.
     """
-    if not events or events[-1].at_ms <= events[0].at_ms:
-        raise SlstreamError(
-            f"expected progress at two times or more, found {len(events)} events; use more --steps"
-        )
-    first, last = events[0], events[-1]
-    return 1000 * (last.progress.step - first.progress.step) / (last.at_ms - first.at_ms)
+    end = next_frame(trace)
+    for event in trace.events:
+        progress = event.progress
+        again = progress.state is PartyState.CATCHING_UP and progress.step > _WARM_UP
+        if again and event.at_ms < end.at_ms and progress.step < end.step:
+            return 1000 * (end.step - progress.step) / (end.at_ms - event.at_ms)
+    raise SlstreamError("expected a party to be seen while it catches up; use more --steps")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,7 +266,7 @@ async def _trace(
             link = link_topic(topology.federation, party, peer, session)
             parties[party] = PartyTrace(
                 events=await _events(log, telemetry_topic(topology.federation, party)),
-                first_frames_ms=await _first_frames_ms(log, link),
+                first_frames=await _first_frames(log, link),
                 killed_ms=killed[party],
             )
         gradients_ms = await _gradients_ms(
@@ -283,13 +287,13 @@ async def _events(log: Transport, topic: str) -> tuple[Event, ...]:
     return tuple(events)
 
 
-async def _first_frames_ms(log: Transport, topic: str) -> tuple[int, ...]:
-    last, times = 0, []
+async def _first_frames(log: Transport, topic: str) -> tuple[FirstFrame, ...]:
+    last, found = 0, []
     async for frame, at_ms in _frames(log, topic):
         if frame.incarnation > last:
             last = frame.incarnation
-            times.append(at_ms)
-    return tuple(times)
+            found.append(FirstFrame(at_ms=at_ms, step=frame.step))
+    return tuple(found)
 
 
 async def _gradients_ms(log: Transport, topic: str) -> tuple[int, ...]:

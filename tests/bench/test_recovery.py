@@ -10,12 +10,12 @@ from slstream.bench import recovery
 from slstream.bench.recovery import (
     CheckpointCost,
     Event,
+    FirstFrame,
     PartyTrace,
-    catching_up_events,
+    catching_up_rate,
     checkpoint_cost,
-    recovery_seconds,
-    steps_per_second,
-    training_events,
+    live_rate,
+    next_frame,
 )
 from slstream.errors import SlstreamError
 from slstream.frames.header import FrameKind
@@ -30,37 +30,51 @@ def event(at_ms: int, step: int, state: PartyState = PartyState.TRAINING) -> Eve
     )
 
 
-def trace(*events: Event, first: tuple[int, ...] = (), killed: tuple[int, ...] = ()) -> PartyTrace:
-    return PartyTrace(events=events, first_frames_ms=first, killed_ms=killed)
+def trace(
+    *events: Event, first: tuple[tuple[int, int], ...] = (), killed: tuple[int, ...] = ()
+) -> PartyTrace:
+    found = tuple(FirstFrame(at_ms=at_ms, step=step) for at_ms, step in first)
+    return PartyTrace(events=events, first_frames=found, killed_ms=killed)
 
 
-def test_a_rate_is_steps_over_time() -> None:
-    events = [event(1000, 60), event(1400, 75), event(2000, 110)]
-    assert steps_per_second(events) == 50.0
+def test_a_live_rate_is_steps_over_time() -> None:
+    times = [*range(0, 5000, 100), *range(5000, 6000, 20)]
+    assert live_rate(times) == 50.0
 
 
-@pytest.mark.parametrize("events", [[], [event(1, 2)], [event(5, 2), event(5, 3)]])
-def test_no_rate_without_time(events: list[Event]) -> None:
+@pytest.mark.parametrize("times", [[], list(range(51)), [7] * 60])
+def test_no_rate_without_time(times: list[int]) -> None:
     with pytest.raises(SlstreamError, match="use more --steps"):
-        steps_per_second(events)
-
-
-def test_states_are_told_apart_and_the_first_steps_left_out() -> None:
-    again = event(3, 51, PartyState.CATCHING_UP)
-    live = event(4, 52)
-    both = trace(event(1, 50), event(2, 10, PartyState.CATCHING_UP), again, live)
-    assert training_events(both) == [live]
-    assert catching_up_events(both) == [again]
+        live_rate(times)
 
 
 def test_recovery_ends_with_the_next_new_frame() -> None:
-    assert recovery_seconds(trace(first=(1000, 9500, 20000), killed=(7000, 15000))) == 2.5
+    seen = trace(first=((1000, 0), (9500, 301), (20000, 450)), killed=(7000, 15000))
+    assert next_frame(seen) == FirstFrame(at_ms=9500, step=301)
 
 
-@pytest.mark.parametrize(("first", "killed"), [((1000, 9500), ()), ((1000,), (7000,))])
-def test_no_recovery_is_an_error(first: tuple[int, ...], killed: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("first", "killed"), [(((1000, 0), (9500, 7)), ()), (((1000, 0),), (7000,))]
+)
+def test_no_recovery_is_an_error(
+    first: tuple[tuple[int, int], ...], killed: tuple[int, ...]
+) -> None:
     with pytest.raises(SlstreamError, match="was not killed, or sent nothing"):
-        recovery_seconds(trace(first=first, killed=killed))
+        next_frame(trace(first=first, killed=killed))
+
+
+def test_catching_up_ends_with_the_next_new_frame() -> None:
+    again = PartyState.CATCHING_UP
+    events = (event(2000, 290), event(8000, 20, again), event(8500, 101, again), event(9600, 302))
+    seen = trace(*events, first=((1000, 0), (9500, 301)), killed=(7000,))
+    assert catching_up_rate(seen) == 200.0
+
+
+def test_catching_up_that_was_not_seen_is_an_error() -> None:
+    again = PartyState.CATCHING_UP
+    events = (event(8000, 20, again), event(9500, 300, again), event(9600, 302))
+    with pytest.raises(SlstreamError, match="use more --steps"):
+        catching_up_rate(trace(*events, first=((9500, 301),), killed=(7000,)))
 
 
 def test_a_checkpoint_costs_what_its_step_takes_longer() -> None:
@@ -86,7 +100,10 @@ def test_new_frames_are_those_that_stand(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
             await small.link("bob", "alice", frames(back, [(1, 2)], sequence=2, incarnation=2))
             stamps = [record.timestamp_ms for record in await log.read(topic, 0)]
-            assert await recovery._first_frames_ms(log, topic) == (stamps[0], stamps[4])
+            assert await recovery._first_frames(log, topic) == (
+                FirstFrame(at_ms=stamps[0], step=0),
+                FirstFrame(at_ms=stamps[4], step=2),
+            )
             assert await recovery._gradients_ms(log, topic) == (stamps[1], stamps[4])
             return (stamps[3],), (stamps[4],)
 
@@ -94,7 +111,7 @@ def test_new_frames_are_those_that_stand(tmp_path: Path) -> None:
     assert fenced < new
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.long
 def test_a_small_run_reports_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "_WARM_UP", 5)
     monkeypatch.setattr(recovery, "BATCH", 8)

@@ -67,6 +67,8 @@ def test_table() -> None:
             {"transport_url": "embedded:///x", "steps": 50},
         ),
         (["codecs"], {}),
+        (["recovery"], {"steps": 1500}),
+        (["recovery", "--steps", "300"], {"steps": 300}),
         (["transport"], {"url": None, "durability": Durability.CHECKPOINT}),
         (
             ["transport", "--transport", "embedded:///x", "--durability", "step"],
