@@ -205,7 +205,7 @@ def _apply(times: int) -> Callable[[pytest.MonkeyPatch], None]:
             activation = part._in_flight.pop((epoch, step))
             assert part.optimizer is not None
             part.optimizer.zero_grad(set_to_none=True)
-            activation.backward(torch.from_numpy(gradient))
+            torch.autograd.backward(activation, torch.from_numpy(gradient))
             for _ in range(times):
                 part.optimizer.step()
 
