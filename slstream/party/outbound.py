@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -40,6 +41,8 @@ class Outgoing:
         place = f" of epoch {self.epoch}, step {self.step}" if self.epoch else ""
         return f"{self.kind.label}{place}"
 
+
+_logger = logging.getLogger(__name__)
 
 OnLogged = Callable[[str, Outgoing, Frame, Place], Awaitable[None]]
 """Called with receiver, the frame as it was computed now, as it is in the log, and where."""
@@ -140,6 +143,9 @@ class Outbound:
                 # its end arrives first; then it is read from that frame on again.
                 self._catching_up = False
                 self._end = self._log.place.offset
+                if self.suppressed:
+                    caught_up = {"topic": self.topic, "not_sent_again": self.suppressed}
+                    _logger.info("caught up with the own link", extra=caught_up)
                 return False
         self._raise_if_fenced()
         if self._log.last_word is not None:
