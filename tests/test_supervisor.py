@@ -2,19 +2,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 import slstream
 from slstream import supervisor
 from slstream.errors import Interrupted, SessionAborted, StorageError
+from slstream.frames.topics import lobby_topic
+from slstream.party.party_files import PartyFiles
 from slstream.party.telemetry import PartyState, Progress
+from slstream.protocol.messages import Announce, Message, decode_message
 from slstream.supervisor import run, write_topology
 from slstream.topology import Topology
+from slstream.transport.connect import embedded_url, open_transport
 from tests.integration.processes import (
     process_of,
     processes_of,
@@ -22,6 +29,7 @@ from tests.integration.processes import (
     write_federation,
 )
 from tests.party.small_session import document, topology
+from tests.party.states import summary_of_session
 
 LONG = {"batch_size": 16, "epochs": 60000, "validation": 0.25}
 
@@ -69,17 +77,122 @@ def test_sigterm_ends_every_process(tmp_path: Path) -> None:
         assert "Traceback" not in program.text
 
 
-def test_a_party_that_is_killed_is_named_with_the_signal(tmp_path: Path) -> None:
-    path, directory = write_federation(tmp_path, 1, training=LONG), tmp_path / "run"
-    with whole_run(path, directory) as program:
-        program.wait_for("epoch 1/")
-        os.kill(process_of(directory, "bob"), signal.SIGKILL)
-        assert program.end(timeout_s=12) == 1
-        assert processes_of(directory) == []
-        assert "error: bob: it was killed by SIGKILL; its last lines in " in program.text
-        # The others were ended by the supervisor, which is no failure of theirs.
-        assert "alice: it" not in program.text
-        assert "exit status 130" not in program.text
+def kill_while_training(directory: Path, name: str, times: int) -> Callable[[Progress], None]:
+    """Kills a party with SIGKILL, once in each of its processes that trains."""
+    killed: set[int] = set()
+
+    def listener(progress: Progress) -> None:
+        if progress.party != name or progress.state is not PartyState.TRAINING:
+            return
+        process = process_of(directory, name)
+        if process not in killed and len(killed) < times:
+            killed.add(process)
+            os.kill(process, signal.SIGKILL)
+
+    return listener
+
+
+def sessions(directory: Path) -> list[Message]:
+    """All that was said in the lobby."""
+
+    async def main() -> list[Message]:
+        async with await open_transport(embedded_url(directory / "log")) as transport:
+            records = await transport.read(lobby_topic("small"), 0)
+            return [decode_message(record.value) for record in records]
+
+    return asyncio.run(main())
+
+
+FEW = {"batch_size": 16, "epochs": 100, "validation": 0.25}
+
+
+def test_a_party_that_is_killed_is_started_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "slstream.supervisor")
+    directory = tmp_path / "run"
+    federation = topology(tmp_path, training=FEW)
+    listener = kill_while_training(directory, "bob", 2)
+    summary = run(federation, directory=directory, on_progress=listener, restarts=2)
+    assert summary.outcome == "finished"
+    again = [vars(r) for r in caplog.records if "started again" in r.getMessage()]
+    assert [(r["party"], r["restarts_left"]) for r in again] == [("bob", 1), ("bob", 0)]
+    assert [message.type for message in sessions(directory)] == ["announce", "close"]
+    # The log of a process does not take away what the one before it said.
+    text = (directory / "bob" / "log.txt").read_text()
+    assert text.count("incarnation claimed") == 3
+
+
+def test_a_party_that_is_killed_too_often_is_named_with_the_signal(tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    federation = topology(tmp_path, training=LONG)
+    with pytest.raises(SessionAborted) as caught:
+        run(
+            federation,
+            directory=directory,
+            on_progress=kill_while_training(directory, "bob", 9),
+            restarts=1,
+        )
+    assert str(caught.value).startswith("bob: it was killed by SIGKILL; its last lines in ")
+    # The others were ended by the supervisor, which is no failure of theirs.
+    assert "alice: it" not in str(caught.value)
+    assert processes_of(directory) == []
+    text = (directory / "bob" / "log.txt").read_text()
+    assert text.count("incarnation claimed") == 2
+    assert [message.type for message in sessions(directory)] == ["announce"]
+
+
+def test_an_interrupted_run_goes_on_when_it_is_called_again(tmp_path: Path) -> None:
+    directory, federation = tmp_path / "run", topology(tmp_path, training=FEW)
+    with pytest.raises(SessionAborted):
+        run(
+            federation,
+            directory=directory,
+            on_progress=kill_while_training(directory, "alice", 1),
+            restarts=0,
+        )
+    (announced,) = sessions(directory)
+    summary = run(federation, directory=directory)
+    assert isinstance(announced, Announce)
+    assert summary.session == announced.session
+    assert [message.type for message in sessions(directory)] == ["announce", "resume", "close"]
+
+
+class Ended:
+    """A process that has ended."""
+
+    def __init__(self, returncode: int | None) -> None:
+        self.returncode = returncode
+
+
+@pytest.mark.parametrize(
+    ("status", "finished", "chosen"),
+    [
+        (-signal.SIGKILL, False, True),
+        (-signal.SIGSEGV, False, True),
+        (-signal.SIGKILL, True, False),  # it was killed after it had written its summary
+        (1, False, False),
+        (130, False, False),
+        (0, True, False),
+        (None, False, False),
+    ],
+)
+def test_only_who_was_killed_before_it_had_finished_is_started_again(
+    tmp_path: Path, status: int | None, finished: bool, chosen: bool
+) -> None:
+    inner = supervisor._Supervisor(topology(tmp_path), tmp_path / "run", lambda event: None, 2)
+    inner._finished_before = {"alice": None, "bob": None}
+    inner._processes = cast(
+        "dict[str, asyncio.subprocess.Process]", {"alice": Ended(None), "bob": Ended(status)}
+    )
+    if finished:
+        files = PartyFiles(tmp_path / "run" / "bob", federation="small", party="bob")
+        files.save_summary(summary_of_session("s1"))
+    assert inner._to_restart() == (["bob"] if chosen else [])
+    for _ in range(3):
+        inner._to_restart()
+    assert inner._restarts == {"alice": 2, "bob": 0 if chosen else 2}
+    assert inner._to_restart() == []
 
 
 def test_what_the_failing_party_said_comes_first(tmp_path: Path) -> None:
@@ -115,7 +228,9 @@ def test_a_run_in_a_thread_can_be_interrupted(tmp_path: Path) -> None:
         if progress.state is PartyState.TRAINING:
             trained.set()
 
-    inner = supervisor._Supervisor(topology(tmp_path, training=LONG), tmp_path / "run", listener)
+    inner = supervisor._Supervisor(
+        topology(tmp_path, training=LONG), tmp_path / "run", listener, restarts=0
+    )
     outcome: list[BaseException] = []
 
     def work() -> None:

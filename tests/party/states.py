@@ -13,7 +13,7 @@ from torch import nn
 from slstream.party.checkpoint import Checkpoint, Standing
 from slstream.party.link_reader import LinkMark
 from slstream.party.model_state import ModelState, Trained
-from slstream.party.summary import TimeSpent, Traffic
+from slstream.party.summary import Summary, TimeSpent, Traffic
 from slstream.protocol.actions import Cursor
 
 Optimizers = dict[str, Callable[[Any], torch.optim.Optimizer]]
@@ -112,3 +112,25 @@ def _equal(one: torch.Tensor | None, two: torch.Tensor | None) -> bool:
     if one is None or two is None or (one.dtype, one.shape) != (two.dtype, two.shape):
         return False
     return torch.equal(one.reshape(-1).view(torch.uint8), two.reshape(-1).view(torch.uint8))
+
+
+def summary_of_session(session: str) -> Summary:
+    return Summary(
+        federation="small",
+        session=session,
+        outcome="finished",
+        epochs=1,
+        steps=3,
+        metrics={},
+        history=[{}],
+        rows={},
+        party_rows={},
+        traffic=[],
+        time={
+            "bob": TimeSpent(
+                opening_s=0, compute_s=0, codec_s=0, transport_s=0, waiting_s=0, total_s=0
+            )
+        },
+        weights={},
+        environment={},
+    )

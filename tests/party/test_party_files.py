@@ -17,8 +17,7 @@ from slstream.errors import StorageError
 from slstream.party.checkpoint import Checkpoint
 from slstream.party.party_files import PartyFiles, mismatch
 from slstream.party.scaling import Scaling
-from slstream.party.summary import Summary, TimeSpent
-from tests.party.states import Part, at, standing
+from tests.party.states import Part, at, standing, summary_of_session
 
 SCALING = Scaling.fit(("x",), np.zeros((2, 1), dtype=np.float32), 2, "standard")
 MODEL = Part(None).trained().capture()
@@ -48,28 +47,6 @@ def names(directory: Path, session: str = "s1") -> list[str]:
 
 def places(kept: PartyFiles, session: str = "s1") -> list[tuple[int, int]]:
     return [found.standing.place for found in kept.checkpoints(session)]
-
-
-def summary(session: str) -> Summary:
-    return Summary(
-        federation="small",
-        session=session,
-        outcome="finished",
-        epochs=1,
-        steps=3,
-        metrics={},
-        history=[{}],
-        rows={},
-        party_rows={},
-        traffic=[],
-        time={
-            "bob": TimeSpent(
-                opening_s=0, compute_s=0, codec_s=0, transport_s=0, waiting_s=0, total_s=0
-            )
-        },
-        weights={},
-        environment={},
-    )
 
 
 def test_the_newest_two_are_kept_and_come_newest_first(tmp_path: Path) -> None:
@@ -182,7 +159,7 @@ def test_nothing_is_written_where_nothing_may_be(tmp_path: Path) -> None:
     save(kept, (0, 50), (0, 100), (0, 150))
     module = nn.Linear(2, 1)
     kept.save_scaling(SCALING)
-    kept.save_summary(summary("s1"))
+    kept.save_summary(summary_of_session("s1"))
     digest = kept.save_weights({"base": module})
     assert not (tmp_path / "bob").exists()
     # It is told all the same what the file would be.
@@ -206,7 +183,7 @@ def test_weights_are_a_file_with_the_digest_that_is_returned(tmp_path: Path) -> 
 def test_a_summary_says_that_its_session_is_over(tmp_path: Path) -> None:
     kept = files(tmp_path)
     assert kept.finished_session() is None
-    kept.save_summary(summary("s7"))
+    kept.save_summary(summary_of_session("s7"))
     assert kept.finished_session() == "s7"
     (tmp_path / "summary.json").write_text('{"format": 1')
     assert kept.finished_session() is None

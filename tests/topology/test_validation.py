@@ -25,8 +25,8 @@ NAME = (
         (
             "fuse:",
             "fuze: 1\nfuse:",
-            '12: fuze: unknown key; did you mean "fuse"? (known: alignment, codec, durability, '
-            "federation, fuse, loss, optimizer, parties, schedule, seed, threads, timeouts and 2 "
+            '12: fuze: unknown key; did you mean "fuse"? (known: alignment, checkpoints, codec, '
+            "durability, federation, fuse, loss, optimizer, parties, schedule, seed, threads and 3 "
             "more)",
         ),
         ("loss: bce\n", "", "1: loss: this key is missing; add it"),
