@@ -230,8 +230,11 @@ class _Supervisor:
         # resort, as it hides modules of Python's own: a random.py in that folder would come first.
         root = str(self._topology.root) if self._topology.path is None else ""
         search = [root, os.environ.get("PYTHONPATH", "")]
-        again = party in self._processes
-        with (folder / "log.txt").open("ab" if again else "wb") as log:
+        path = folder / "log.txt"
+        if party not in self._processes:
+            path.write_bytes(b"")
+        # Appended to, as a party of an earlier run may still write to it.
+        with path.open("ab") as log:
             self._processes[party] = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",  # a random.py in the current folder is not Python's
