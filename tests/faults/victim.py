@@ -120,6 +120,11 @@ def make_small() -> None:
     payload._MAX_UNSYNCED = 1
 
 
+def fix_names() -> None:
+    """Let temporary files have the same names in each run, so that faults can be aimed at them."""
+    setattr(os, "getpid", lambda: 1)  # noqa: B010 - its type says no
+
+
 def do_nothing(*_: object) -> None:
     pass
 
@@ -191,6 +196,7 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     make_small()
+    fix_names()
     weaken(options.without, options.root)
     return asyncio.run(Victim(options).run())
 
