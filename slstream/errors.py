@@ -250,8 +250,6 @@ class CheckpointError(SlstreamError):
 
     ends_session: ClassVar[bool] = False
 
-    ends_session: ClassVar[bool] = False
-
 
 class Fenced(SlstreamError):
     """A newer process of the same party has taken over; nothing that this one does counts."""
