@@ -34,7 +34,14 @@ With --json, prints one object:
 @click.option(
     "--kills", type=click.IntRange(min=1), default=20, show_default=True, help="How many SIGKILLs."
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the choice of kills.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0, max=2**64 - 1),
+    metavar="NUMBER",
+    default=1,
+    show_default=True,
+    help="Of the choice of kills.",
+)
 @click.option(
     "--dir",
     "directory",

@@ -19,7 +19,7 @@ def soak_report(trial: Trial, *, seed: int) -> Report:
     frames = trial.frames
     parties = len(trial.disturbed.weights)
     results = [
-        at_most("weights_differing", len(trial.weights_differing), "parties", 0),
+        at_least("weights_equal", parties - len(trial.weights_differing), "parties", parties),
         at_most("metrics_differing", trial.metrics_differ, "runs", 0),
         at_most("steps_missing", frames.missing, "frames", 0),
         at_most("steps_repeated", frames.repeated, "frames", 0),

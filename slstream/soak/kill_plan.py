@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from random import Random
+
+from slstream.seeds import derive_seed
 
 ALL_SHARE = 0.2
 CHECKPOINT_SHARE = 0.2
@@ -70,7 +71,7 @@ def plan_kills(
         parts: of all links of the undisturbed session; none may be empty.
         parties: who can be killed.
         kills: how many.
-        seed: the same arguments give the same plan.
+        seed: 0 to 2**64 - 1; the same arguments give the same plan.
         checkpoint_every: share of the training between two checkpoints.
 
     Raises:
@@ -78,23 +79,27 @@ def plan_kills(
     """
     if not parts or not parties or any(part.end <= part.start for part in parts):
         raise ValueError(f"expected links with training steps, found {parts!r} of {parties!r}")
-    random = Random(seed)
     plan = []
     for number in range(kills):
-        place = LAST_PLACE * (number + random.random()) / kills
-        part = random.choice(parts)
+        place = LAST_PLACE * (number + _share(seed, number, "place")) / kills
+        part = parts[derive_seed(seed, "kill", number, "link") % len(parts)]
         plan.append(
             Kill(
                 sender=part.sender,
                 receiver=part.receiver,
                 frames=_frames(part, place),
-                kind=_kind(random.random()),
-                party=random.choice(parties),
+                kind=_kind(_share(seed, number, "kind")),
+                party=parties[derive_seed(seed, "kill", number, "party") % len(parties)],
                 # Half an interval more than it takes to the next checkpoint at most.
                 latest=_frames(part, min(LAST_PLACE, place + 1.5 * checkpoint_every)),
             )
         )
     return tuple(plan)
+
+
+def _share(seed: int, number: int, what: str) -> float:
+    """From 0 to below 1; 53 bits are what a float holds exactly."""
+    return (derive_seed(seed, "kill", number, what) >> 11) / 2**53
 
 
 def _frames(part: TrainingPart, place: float) -> int:

@@ -53,7 +53,11 @@ def test_patience_for_a_checkpoint_is_an_interval_and_a_half() -> None:
 
 
 @given(
-    st.integers(0, 50), st.integers(1, 300), st.integers(1, 40), st.integers(), st.floats(0.001, 1)
+    st.integers(0, 50),
+    st.integers(1, 300),
+    st.integers(1, 40),
+    st.integers(0, 2**64 - 1),
+    st.floats(0.001, 1),
 )
 def test_places_are_within_the_training(
     start: int, length: int, kills: int, seed: int, every: float
