@@ -32,6 +32,7 @@ from slstream.party.telemetry_reader import TelemetryReader
 from slstream.topology.topology import Topology
 from slstream.transport.connect import open_transport
 from slstream.transport.contract import Transport
+from slstream.transport.embedded.folders import create_folder
 
 GRACE_S = 3.0
 """How long the other parties may take to end by themselves after one has failed."""
@@ -125,7 +126,7 @@ def write_topology(topology: Topology, directory: Path) -> Path:
         _at(document, "alignment")["key_file"] = str(topology.root / key_file)
     path = directory / "topology.json"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        create_folder(directory)
         # Read back as YAML, which does not join the two halves of an escaped character.
         text = json.dumps(document, indent=2, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
@@ -224,7 +225,7 @@ class _Supervisor:
 
     async def _start(self, party: str, topology_file: Path) -> None:
         folder = self.directory / party
-        folder.mkdir(parents=True, exist_ok=True)
+        create_folder(folder)
         threads = str(self._topology.threads)
         # A topology without a file of its own tells nobody else where the user's modules are. Last
         # resort, as it hides modules of Python's own: a random.py in that folder would come first.

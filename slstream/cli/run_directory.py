@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import count
 from pathlib import Path
 
+from slstream.transport.embedded.folders import create_folder, sync_file
+
 RUNS = Path("runs")
 
 
@@ -13,13 +15,14 @@ def new_run_directory(federation: str, *, under: Path = RUNS) -> Path:
 
     Two runs that start at once get two directories.
     """
-    under.mkdir(parents=True, exist_ok=True)
+    create_folder(under)
     for n in count(1):
         directory = under / f"{federation}-{n}"
         try:
             directory.mkdir()
         except FileExistsError:
             continue
+        sync_file(under)
         return directory
     raise AssertionError("unreachable: count() does not end")
 

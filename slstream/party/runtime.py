@@ -33,6 +33,7 @@ from slstream.party.times import Times
 from slstream.topology.topology import Topology
 from slstream.transport.connect import open_transport
 from slstream.transport.contract import Durability, Transport
+from slstream.transport.embedded.folders import create_folder
 
 Listener = Callable[[Progress], None]
 
@@ -85,7 +86,7 @@ class PartyRuntime:
     async def run(self) -> Summary:
         """Run the session; see :func:`run_party`."""
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            create_folder(self._directory)
         except OSError as error:
             raise StorageError(f"cannot create {self._directory}: {error}") from error
         durability = Durability(self._topology.durability)
