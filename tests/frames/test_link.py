@@ -419,3 +419,35 @@ def test_damaged_records_raise_documented_errors_only(
             reader.push(value)
         except FrameError:
             assert (reader.position, reader.statistics) == before
+
+
+def fenced_link() -> list[bytes]:
+    """A frame of incarnation 1, the fence of incarnation 2, a late frame of incarnation 1."""
+    old = FrameWriter(sender="bob", incarnation=1)
+    new = FrameWriter(sender="bob", incarnation=2, next_sequence=1)
+    frame = {"kind": FrameKind.ACTIVATION, "schema_id": 4, "epoch": 1}
+    first = old.write(payload=b"first", step=1, **frame)[0]  # type: ignore[arg-type]
+    late = old.write(payload=b"late", step=2, **frame)[0]  # type: ignore[arg-type]
+    next_one = new.write(payload=b"next", step=2, **frame)[0]  # type: ignore[arg-type]
+    return [record.value for record in (first, new.fence(), late, next_one)]
+
+
+def test_a_fence_is_taken_for_no_frame_and_shuts_older_processes_out() -> None:
+    reader = FrameReader()
+    frames = [reader.push(value) for value in fenced_link()]
+    assert [frame and frame.payload for frame in frames] == [b"first", None, None, b"next"]
+    assert reader.statistics.fenced == reader.statistics.duplicates == 1
+    assert reader.position.incarnation == 2
+
+
+def test_a_fence_says_what_it_is_to_who_looks_at_the_topic() -> None:
+    record = FrameWriter(sender="bob", incarnation=2).fence()
+    assert (record.key, record.headers) == (b"bob", (("kind", b"fence"),))
+    header = decode_header(record.value)
+    assert (header.sequence, header.incarnation, header.payload_bytes) == (0, 2, 0)
+
+
+def test_a_fence_uses_no_number_up() -> None:
+    writer = FrameWriter(sender="bob", incarnation=2, next_sequence=7)
+    writer.fence()
+    assert writer.position.next_sequence == 7

@@ -44,3 +44,15 @@ def test_it_can_begin_anew() -> None:
     ledger.count("alice", FrameKind.CONTROL, "json", raw_bytes=1, wire_bytes=1)
     ledger.clear()
     assert (ledger.traffic(), ledger.raw_bytes, ledger.wire_bytes) == ([], 0, 0)
+
+
+def test_it_goes_on_from_what_a_checkpoint_says() -> None:
+    before = Ledger("bob")
+    before.count("alice", FrameKind.ACTIVATION, "fp16", raw_bytes=40, wire_bytes=20)
+    again = Ledger("bob")
+    again.count("alice", FrameKind.CONTROL, "json", raw_bytes=9, wire_bytes=9)
+    again.restore(before.traffic())
+    for ledger in (before, again):
+        ledger.count("alice", FrameKind.ACTIVATION, "fp16", raw_bytes=40, wire_bytes=20)
+    assert again.traffic() == before.traffic()
+    assert (again.raw_bytes, again.wire_bytes) == (before.raw_bytes, before.wire_bytes) == (80, 40)
