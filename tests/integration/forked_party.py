@@ -108,9 +108,10 @@ class ForkedParty:
         """Wait until a SIGSTOP has taken effect."""
         deadline = monotonic() + patience_s
         stat = Path(f"/proc/{self._process.pid}/stat")
-        while stat.read_text().rpartition(")")[2].split()[0] != "T":
+        while self.status is None and stat.read_text().rpartition(")")[2].split()[0] != "T":
             assert monotonic() < deadline, f"{self.name} was never stopped: {self.text}"
             sleep(0.01)
+        assert self.status is None, f"{self.name} ended instead of being stopped: {self.text}"
 
 
 @contextmanager

@@ -37,9 +37,10 @@ def sleeping_before(topic: str, kind: str, step: str) -> AtAppend:
     return AtAppend(topic=topic, kind=kind, step=step, before=True, number=signal.SIGSTOP)
 
 
+@pytest.mark.parametrize("when", ["later", "at the fence"])
 @pytest.mark.parametrize("name", ["bob", "alice"])
 def test_one_that_wakes_behind_its_successor_is_fenced(
-    name: str, tmp_path: Path, expected: Result
+    name: str, when: str, tmp_path: Path, expected: Result
 ) -> None:
     topology, run = write_small(tmp_path), tmp_path / "run"
     peer = "alice" if name == "bob" else "carol"
@@ -51,10 +52,12 @@ def test_one_that_wakes_behind_its_successor_is_fenced(
         others = [ForkedParty(each, topology, run) for each in PARTIES if each != name]
         started += [old, *others]
         old.wait_stopped()
-        # The last of the peers waits, too, so that the training is still going on.
-        gate = ForkedParty(
-            name, topology, run, fault=sleeping_before(f".{name}-to-{peer}.", kind, "3/2")
-        )
+        # The successor sleeps, too, so that the training is still going on: when it has sent some
+        # more frames, or none at all.
+        fault = sleeping_before(f".{name}-to-{peer}.", kind, "3/2")
+        if when == "at the fence":
+            fault = AtAppend(topic=f".{name}-to-{peer}.", kind="fence", number=signal.SIGSTOP)
+        gate = ForkedParty(name, topology, run, fault=fault)
         started.append(gate)
         gate.wait_stopped()
         old.send(signal.SIGCONT)
