@@ -156,8 +156,8 @@ class Driver:
         """Perform a session to its end.
 
         When it fails for good, the peers are told why, as far as that is possible within
-        :data:`LAST_WORD_S`. After an error with ``ends_session`` unset, or when it is cancelled,
-        nothing is sent: a new process of this party can go on.
+        :data:`LAST_WORD_S`. After an error with ``ends_session`` unset, when it is cancelled, or
+        while it is catching up, nothing is sent: a new process of this party can go on.
 
         Raises:
             Abandoned: another session has taken this one's place; the peers were told nothing.
@@ -179,13 +179,23 @@ class Driver:
         except Abandoned:
             raise
         except SlstreamError as error:
-            if error.ends_session:
+            if self.ends_with(error):
                 await self.last_word(error.reason_for_peers)
             raise
         except Exception as error:
             # Its text may quote data.
             await self.last_word(f"it failed unexpectedly ({type(error).__name__})")
             raise
+
+    def ends_with(self, error: Exception) -> bool:
+        """Whether an error ends the session for all.
+
+        Not while this process is catching up: an earlier one came farther, so a new one can, once
+        what is wrong here, such as the path of a table, is put right.
+        """
+        if isinstance(error, SlstreamError) and not error.ends_session:
+            return False
+        return all(o.gave_up or not o.is_catching_up for o in self._outbound.values())
 
     async def last_word(self, reason: str) -> None:
         """Tell all peers that nothing more will come. Never raises, and takes a bounded time."""
@@ -195,7 +205,9 @@ class Driver:
         word: Message = Abort(reason=reason)
         if not self._joined and self._context.party != self._context.topology.label_party:
             word = Refuse(reason=reason)
-        for peer in self._outbound:
+        for peer, outbound in self._outbound.items():
+            if outbound.is_catching_up:
+                continue
             # wait_for, as a timeout context does not work in a task that is being cancelled.
             with suppress(SlstreamError, TimeoutError):
                 await asyncio.wait_for(self._tell(peer, word), LAST_WORD_S / len(self._outbound))

@@ -82,11 +82,14 @@ async def lead(context: PartyContext) -> Summary:
     except Abandoned:
         raise
     except SlstreamError as error:
-        if error.ends_session:
+        if driver.ends_with(error):
             await _close(context, session, "failed", error.reason_for_peers)
         raise
     except Exception as error:
-        await _close(context, session, "failed", type(error).__name__)  # the text may quote data
+        if driver.ends_with(error):
+            await _close(
+                context, session, "failed", type(error).__name__
+            )  # its text may quote data
         raise
     # Before the session is closed: who finds it closed need not come back to it.
     summary = context.finish(session, outcome, rows_of(driver.rows), driver.started_at)

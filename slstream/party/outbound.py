@@ -94,6 +94,11 @@ class Outbound:
         """Whether the next frame may be in the log already."""
         return self._catching_up
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether an earlier process of this party has ended the session for good."""
+        return self._log.last_word is not None
+
     def seek(self, mark: LinkMark) -> None:
         """Go on behind the frame after which ``mark`` was taken."""
         self._resume_reading(mark)
@@ -106,6 +111,7 @@ class Outbound:
         """
         while not self._log.is_ready:
             if not await self._log.read_ahead():
+                self._go_live()
                 return
         record = FrameWriter(sender=self._sender, incarnation=self._incarnation).fence()
         await self._append([record], "fence older processes off the link")
@@ -139,16 +145,10 @@ class Outbound:
             came = await self._log.read_ahead()
             self._raise_if_fenced()
             if not came:
-                # What is left behind the last whole frame is given up, or ignored by all, unless
-                # its end arrives first; then it is read from that frame on again.
-                self._catching_up = False
-                self._end = self._log.place.offset
-                if self.suppressed:
-                    caught_up = {"topic": self.topic, "not_sent_again": self.suppressed}
-                    _logger.info("caught up with the own link", extra=caught_up)
+                self._go_live()
                 return False
         self._raise_if_fenced()
-        if self._log.last_word is not None:
+        if self.gave_up:
             raise SessionAborted(f"{self._sender} gave up in an earlier process")
         logged = self._log.take()
         self.mark = self._log.mark
@@ -156,6 +156,18 @@ class Outbound:
         place = Place(topic=self.topic, offset=self.mark.offset - 1)
         await self._on_logged(self.receiver, frame, logged, place)
         return True
+
+    def _go_live(self) -> None:
+        """Begin to append behind the end of the log.
+
+        What is left behind the last whole frame is given up, or ignored by all, unless its end
+        arrives first; then it is read from that frame on again.
+        """
+        self._catching_up = False
+        self._end = self._log.place.offset
+        if self.suppressed:
+            caught_up = {"topic": self.topic, "not_sent_again": self.suppressed}
+            _logger.info("caught up with the own link", extra=caught_up)
 
     def _raise_if_fenced(self) -> None:
         if self._log.incarnation > self._incarnation:

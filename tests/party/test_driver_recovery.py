@@ -406,7 +406,6 @@ def test_other_bits_are_recorded_once_and_the_logged_frame_stands(
     assert found["logged_sha256"] != found["computed_sha256"]
 
 
-@pytest.mark.xfail(strict=True, reason="a last word is compared with the frame that comes next")
 def test_a_last_word_while_catching_up_is_no_divergence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
