@@ -31,7 +31,6 @@ from slstream.party.telemetry import Progress
 from slstream.party.telemetry_reader import TelemetryReader
 from slstream.topology.topology import Topology
 from slstream.transport.connect import open_transport
-from slstream.transport.contract import Transport
 from slstream.transport.embedded.folders import create_folder
 
 GRACE_S = 3.0
@@ -151,6 +150,7 @@ class _Supervisor:
         self._signal: signal.Signals | None = None
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._lobby: Lobby
 
     async def run(self) -> Summary:
         """Run all parties to their end."""
@@ -185,12 +185,16 @@ class _Supervisor:
                 TelemetryReader(transport, self._topology.federation, party.id, self._listener)
                 for party in self._topology.parties
             ]
+            self._lobby = Lobby(
+                transport, self._topology.federation, self._topology.label_party.id
+            )
+            await self._lobby.open()
             for reader in readers:
                 await reader.open()
             followers = [tasks.create_task(reader.follow()) for reader in readers]
             with self._signals():
                 try:
-                    resumed = await self._to_resume(transport)
+                    resumed = self._to_resume(self._lobby)
                     for party in self._topology.parties:
                         finished = self._finished(party.id)
                         is_label = party == self._topology.label_party
@@ -204,16 +208,13 @@ class _Supervisor:
                 follower.cancel()
                 await reader.drain()
 
-    async def _to_resume(self, transport: Transport) -> str | None:
+    def _to_resume(self, lobby: Lobby) -> str | None:
         """The session that the label party will go on with.
 
         A feature party that has finished it is not needed any more, and would wait for another.
         """
-        topology = self._topology
-        lobby = Lobby(transport, topology.federation, topology.label_party.id)
-        await lobby.open()
         unfinished = reversed(lobby.unfinished)
-        return next((a.session for a in unfinished if continues(a, topology)), None)
+        return next((a.session for a in unfinished if continues(a, self._topology)), None)
 
     def _topology_arguments(self, topology_file: Path) -> list[str]:
         """The user's own file where there is one, so that errors name its lines."""
@@ -275,6 +276,7 @@ class _Supervisor:
                 if not done:
                     return
                 ends -= done
+                await self._lobby.refresh()
                 for party in self._to_restart():
                     await self._start(party, topology_file)
                     ends.add(asyncio.ensure_future(self._processes[party].wait()))
@@ -306,8 +308,12 @@ class _Supervisor:
         return finished_session(self.directory / party)
 
     def _is_finished(self, party: str) -> bool:
-        """Whether a party has written its summary in this run; it may have been killed after it."""
-        return self._finished(party) != self._finished_before[party]
+        """Whether a party had nothing left to do in this run; it may have been killed after it."""
+        session = self._finished(party)
+        if session is None or session == self._finished_before[party]:
+            return False
+        # The label party closes the session after that.
+        return party != self._topology.label_party.id or self._lobby.closed(session) is not None
 
     async def _end(self) -> None:
         """End what still runs: ask first, then insist."""

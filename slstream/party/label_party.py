@@ -87,9 +87,8 @@ async def lead(context: PartyContext) -> Summary:
         raise
     except Exception as error:
         if driver.ends_with(error):
-            await _close(
-                context, session, "failed", type(error).__name__
-            )  # its text may quote data
+            # Its text may quote data.
+            await _close(context, session, "failed", type(error).__name__)
         raise
     # Before the session is closed: who finds it closed need not come back to it.
     summary = context.finish(session, outcome, rows_of(driver.rows), driver.started_at)
