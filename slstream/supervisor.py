@@ -185,9 +185,7 @@ class _Supervisor:
                 TelemetryReader(transport, self._topology.federation, party.id, self._listener)
                 for party in self._topology.parties
             ]
-            self._lobby = Lobby(
-                transport, self._topology.federation, self._topology.label_party.id
-            )
+            self._lobby = Lobby(transport, self._topology.federation, self._topology.label_party.id)
             await self._lobby.open()
             for reader in readers:
                 await reader.open()

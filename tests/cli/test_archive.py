@@ -16,8 +16,9 @@ def invoke(*arguments: object) -> Result:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory of a run."""
+    monkeypatch.delenv("COLUMNS", raising=False)  # a test runner may set it
     with_log(tmp_path / "runs" / "credit-1" / "log", write_session)
     return tmp_path / "runs" / "credit-1"
 
