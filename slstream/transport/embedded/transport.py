@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
-from slstream.errors import TransportBroken, TransportClosed, TransportError
+from slstream.errors import TransportBroken, TransportClosed, TransportError, TransportTimeout
 from slstream.transport.contract import Durability, Record, StoredRecord, TopicConfig, Transport
 from slstream.transport.embedded import recovery
 from slstream.transport.embedded.admission import Admission, Append
@@ -33,6 +33,11 @@ from slstream.transport.embedded.writer import LogWriter
 from slstream.transport.topics import check_topic
 
 _CLOSE_TIMEOUT_S = 4.0
+
+STUCK_S = 60.0
+"""How long a write may take: longer than any disk, but not for ever, should another process that
+uses the log be stopped while it holds the write lock."""
+
 _RECORD_OVERHEAD = 256
 
 T = TypeVar("T")
@@ -162,7 +167,8 @@ class EmbeddedTransport(Transport):
             future=self._loop.create_future(),
         )
         self._admission.submit(append)
-        return await append.future
+        with self._deadline(append.future, f"append to {topic}[{partition}]"):
+            return await append.future
 
     async def read(
         self,
@@ -284,9 +290,30 @@ class EmbeddedTransport(Transport):
         self._jobs.add(future)
         worker.put(_Job(run=run, future=future))
         try:
-            return cast("T", await future)
+            with self._deadline(future, "use the log"):
+                return cast("T", await future)
         finally:
             self._jobs.discard(future)
+
+    @contextlib.contextmanager
+    def _deadline(self, future: asyncio.Future[Any], what: str) -> Iterator[None]:
+        """Fail a future that takes longer than :data:`STUCK_S`; what it waits for goes on."""
+
+        def give_up() -> None:
+            _answer(
+                future,
+                TransportTimeout(
+                    f"could not {what} within {STUCK_S:g} s: the disk hangs, or a process that "
+                    f"holds {self._layout.write_lock} is stopped; /proc/locks names it. Let it go "
+                    "on or kill it"
+                ),
+            )
+
+        timer = self._loop.call_later(STUCK_S, give_up)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _call_loop(self, callback: Callable[[], object]) -> None:
         """Run a callback on the event loop, from any thread; dropped when the loop is gone."""
