@@ -56,6 +56,7 @@ def run(
     on_progress: Listener | None = None,
     baseline: bool = False,
     restarts: int = RESTARTS,
+    begin_new: bool = False,
 ) -> Summary:
     """Train a federation: every party in a process of its own, on this machine.
 
@@ -70,6 +71,7 @@ def run(
         on_progress: called with the progress events of all parties.
         baseline: train the same model in this process too, without compression, to compare.
         restarts: how often each party that was killed by a signal is started again.
+        begin_new: give the directory's unfinished session up, and begin a new one.
 
     Returns:
         The label party's summary with traffic and times of all, also written to
@@ -86,6 +88,7 @@ def run(
         directory or Path("runs") / topology.federation,
         on_progress or _ignore,
         restarts,
+        begin_new=begin_new,
     )
     summary = _in_own_loop(supervisor)
     _write(summary, supervisor.directory)
@@ -138,8 +141,15 @@ class _Supervisor:
     """Starts the parties' processes, follows their telemetry, and ends them."""
 
     def __init__(
-        self, topology: Topology, directory: Path, listener: Listener, restarts: int
+        self,
+        topology: Topology,
+        directory: Path,
+        listener: Listener,
+        restarts: int,
+        *,
+        begin_new: bool = False,
     ) -> None:
+        self._begin_new = begin_new
         self.directory = directory.absolute()
         self._restarts = {party.id: restarts for party in topology.parties}
         self._finished_before: dict[str, str | None] = {}
@@ -211,8 +221,10 @@ class _Supervisor:
 
         A feature party that has finished it is not needed any more, and would wait for another.
         """
-        unfinished = reversed(lobby.unfinished)
-        return next((a.session for a in unfinished if continues(a, self._topology)), None)
+        newest = next(reversed(lobby.unfinished), None)
+        if self._begin_new or newest is None or not continues(newest, self._topology):
+            return None
+        return newest.session
 
     def _topology_arguments(self, topology_file: Path) -> list[str]:
         """The user's own file where there is one, so that errors name its lines."""
@@ -231,8 +243,10 @@ class _Supervisor:
         root = str(self._topology.root) if self._topology.path is None else ""
         search = [root, os.environ.get("PYTHONPATH", "")]
         path = folder / "log.txt"
-        if party not in self._processes:
+        first = party not in self._processes
+        if first:
             path.write_bytes(b"")
+        begin_new = first and self._begin_new and party == self._topology.label_party.id
         # Appended to, as a party of an earlier run may still write to it.
         with path.open("ab") as log:
             self._processes[party] = await asyncio.create_subprocess_exec(
@@ -248,6 +262,7 @@ class _Supervisor:
                 "--quiet",
                 "--log-level",
                 "info",
+                *(["--new"] if begin_new else []),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -38,8 +38,14 @@ Examples, one line per terminal, in any order:
     type=type_of_path,
     help="Where the files go; the parties of one machine share it.  [default: runs/FEDERATION]",
 )
+@click.option(
+    "--new",
+    "begin_new",
+    is_flag=True,
+    help="Give an unfinished session up and begin a new one; for the label party.",
+)
 @session_options
-def command(name: str, topology_path: Path, options: SessionOptions) -> None:
+def command(name: str, topology_path: Path, begin_new: bool, options: SessionOptions) -> None:
     """Run the party NAME alone; the session begins when the others have joined.
 
     The parties find each other through the log: with the embedded transport in DIR/log, otherwise
@@ -55,6 +61,8 @@ def command(name: str, topology_path: Path, options: SessionOptions) -> None:
     def take_part(on_progress: Callable[[Progress], None]) -> Summary:
         from slstream.party.runtime import run_party
 
-        return run_party(name, topology, directory=directory, on_progress=on_progress)
+        return run_party(
+            name, topology, directory=directory, on_progress=on_progress, begin_new=begin_new
+        )
 
     show_session(take_part, focus=focus, directory=directory, options=options, party=name)

@@ -51,9 +51,19 @@ Files of a run, under DIR:
     type=click.IntRange(min=0),
     help="How often each party that was killed is started again.  [default: 10]",
 )
+@click.option(
+    "--new",
+    "begin_new",
+    is_flag=True,
+    help="Give the unfinished session of DIR up and begin a new one.",
+)
 @session_options
 def command(
-    topology_path: Path, baseline: bool, restarts: int | None, options: SessionOptions
+    topology_path: Path,
+    baseline: bool,
+    restarts: int | None,
+    begin_new: bool,
+    options: SessionOptions,
 ) -> None:
     """Train the federation of a TOPOLOGY file: one process per party, on this machine.
 
@@ -76,6 +86,7 @@ def command(
             directory=directory,
             on_progress=on_progress,
             baseline=baseline,
+            begin_new=begin_new,
             restarts=RESTARTS if restarts is None else restarts,
         )
 

@@ -40,6 +40,8 @@ class PartyContext:
     incarnation: Incarnation
     environment: dict[str, str]
     """This process's fingerprint."""
+    begin_new: bool = False
+    """Whether unfinished sessions are to be given up for a new one; for the label party."""
     shared_key: bytes | None
     """Key of the id digests from the key file."""
 

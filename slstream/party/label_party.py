@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
 
-from slstream.errors import SlstreamError
+from slstream.errors import SlstreamError, TopologyError
 from slstream.party.context import PartyContext
 from slstream.party.driver import LAST_WORD_S, Abandoned, Driver, printable_reason
 from slstream.party.label_actions import LabelActions
@@ -20,6 +20,8 @@ from slstream.party.summary import Summary
 from slstream.protocol.label import label_session
 from slstream.protocol.messages import Announce, Close, Resume
 
+_SHOWN = 5
+
 Outcome = Literal["finished", "stopped early", "failed", "abandoned"]
 
 _logger = logging.getLogger(__name__)
@@ -28,9 +30,8 @@ _logger = logging.getLogger(__name__)
 async def lead(context: PartyContext) -> Summary:
     """Go on with this party's unfinished session, or begin one, and lead it to its end.
 
-    A session goes on when its topology is still this one; any other unfinished one is given up.
-
     Raises:
+        TopologyError: there is an unfinished session of another topology; names what differs.
         Abandoned: another process of this party has begun a session of its own.
         SlstreamError: when it ends the session, that is closed in the lobby and the peers were
             told; otherwise the session goes on as soon as the party is started again.
@@ -98,15 +99,26 @@ async def lead(context: PartyContext) -> Summary:
 
 
 def _to_resume(context: PartyContext) -> Announce | None:
-    """The newest unfinished session, if this process can go on with it."""
-    for announce in reversed(context.lobby.unfinished):
-        if continues(announce, context.topology):
-            return announce
-        _logger.warning(
-            "an unfinished session was begun with another topology: it is given up",
-            extra={"session": announce.session},
-        )
-    return None
+    """The newest unfinished session, unless a new one is asked for.
+
+    Raises:
+        TopologyError: this process cannot go on with it. It is not given up unasked: a wrong
+            option at a restart must not cost a night's training.
+    """
+    if context.begin_new or not context.lobby.unfinished:
+        return None
+    announce = context.lobby.unfinished[-1]
+    if continues(announce, context.topology):
+        return announce
+    differences = [
+        f"{d.path} is {d.mine} here, {d.theirs} there"
+        for d in context.topology.differences(announce.agreed)[:_SHOWN]
+    ] or ["one of the two uses alignment.key_file"]
+    raise TopologyError(
+        f"session {announce.session} is unfinished and was begun with another topology: "
+        f"{'; '.join(differences)}. Start with that topology to go on with it, or with --new to "
+        "give it up"
+    )
 
 
 def _new_session(context: PartyContext) -> Announce:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from slstream.errors import Interrupted, SlstreamError, StorageError
+from slstream.errors import ConfigError, Interrupted, SlstreamError, StorageError
 from slstream.party.address import log_url
 from slstream.party.compute import ComputeThread
 from slstream.party.context import PartyContext
@@ -41,7 +41,12 @@ _logger = logging.getLogger(__name__)
 
 
 def run_party(
-    name: str, topology: Topology, *, directory: Path, on_progress: Listener | None = None
+    name: str,
+    topology: Topology,
+    *,
+    directory: Path,
+    on_progress: Listener | None = None,
+    begin_new: bool = False,
 ) -> Summary:
     """Run one party in this process until its session is over.
 
@@ -52,6 +57,7 @@ def run_party(
         topology: the federation.
         directory: of the run; ``directory/name/`` is this party's.
         on_progress: called in this thread, at most ten times a second.
+        begin_new: give unfinished sessions up for a new one; only the label party can.
 
     Returns:
         This party's view of the run, also written to ``directory/name/summary.json``.
@@ -60,20 +66,34 @@ def run_party(
         Interrupted: by a signal; the peers of its session were told.
         SlstreamError: any other failure; the peers were told where that was possible.
     """
-    runtime = PartyRuntime(name, topology, directory, on_progress or (lambda progress: None))
+    listener = on_progress or (lambda progress: None)
+    runtime = PartyRuntime(name, topology, directory, listener, begin_new=begin_new)
     return asyncio.run(runtime.run())
 
 
 class PartyRuntime:
     """The shell around one party's session. Used once."""
 
-    def __init__(self, name: str, topology: Topology, directory: Path, listener: Listener) -> None:
+    def __init__(
+        self,
+        name: str,
+        topology: Topology,
+        directory: Path,
+        listener: Listener,
+        *,
+        begin_new: bool = False,
+    ) -> None:
         """Check what can be checked without the log.
 
         Raises:
-            ConfigError: an unknown party or codec.
+            ConfigError: an unknown party or codec, or a feature party that is to begin a session.
         """
+        self._begin_new = begin_new
         self.party = topology.party(name)
+        if begin_new and self.party != topology.label_party:
+            raise ConfigError(
+                f"{name} cannot begin a new session: the label party {topology.label_party.id} does"
+            )
         check_codecs(topology)
         self._topology = topology
         self._directory = directory / name
@@ -197,6 +217,7 @@ class PartyRuntime:
             comparison=Divergences(transport, topology.federation, self.party.id),
             incarnation=incarnation,
             environment=environment(topology.threads),
+            begin_new=self._begin_new,
             shared_key=read_key_file(topology),
         )
         is_label = self.party == topology.label_party

@@ -357,10 +357,14 @@ def test_after_the_end_comes_a_new_session_and_after_a_change_too(
             each.send(signal.SIGKILL)
         for each in started:
             each.end()
-        started[:] = [ForkedParty(name, topology, run) for name in PARTIES]
+        # Not given up unasked.
+        started[:] = [ForkedParty("alice", topology, run)]
+        assert started[0].end() == 1
+        assert "begun with another topology: seed is 3 here, 4 there" in started[0].text
+        assert "--new" in started[0].text
+        new = {"alice": ("--new",)}
+        started[:] = [ForkedParty(name, topology, run, *new.get(name, ())) for name in PARTIES]
         assert_all_end(started)
-        alice = started[0].text
-    assert "warning an unfinished session was begun with another topology: it is given up" in alice
     lobby = log.lobby()
     kinds = [(kind, outcome) for kind, _, outcome in lobby]
     assert kinds == [

@@ -73,23 +73,34 @@ Outcome = Summary | Exception
 
 
 async def take_part(
-    name: str, topology: Topology, directory: Path, listener: Listener | None = None
+    name: str,
+    topology: Topology,
+    directory: Path,
+    listener: Listener | None = None,
+    *,
+    begin_new: bool = False,
 ) -> Outcome:
     """Run one party; what it returned or raised."""
-    runtime = PartyRuntime(name, topology, directory, listener or (lambda progress: None))
+    listener = listener or (lambda progress: None)
+    runtime = PartyRuntime(name, topology, directory, listener, begin_new=begin_new)
     try:
         return await runtime.run()
     except Exception as error:  # noqa: BLE001 - the outcome is what a test looks at
         return error
 
 
-def run_all(directory: Path, parties: Mapping[str, Topology] | Topology) -> dict[str, Outcome]:
+def run_all(
+    directory: Path, parties: Mapping[str, Topology] | Topology, *, begin_new: bool = False
+) -> dict[str, Outcome]:
     """Run several parties to their ends: all of one topology, or each with its own."""
     if isinstance(parties, Topology):
         parties = {party.id: parties for party in parties.parties}
 
     async def main() -> dict[str, Outcome]:
-        ends = (take_part(name, own, directory) for name, own in parties.items())
+        ends = (
+            take_part(name, own, directory, begin_new=begin_new and name == "alice")
+            for name, own in parties.items()
+        )
         return dict(zip(parties, await asyncio.gather(*ends), strict=True))
 
     return asyncio.run(main())

@@ -63,7 +63,9 @@ def test_a_stale_session_is_left_for_the_one_that_follows(tmp_path: Path) -> Non
             bob = asyncio.create_task(take_part("bob", federation, tmp_path / "run"))
             to_stale = link_topic("small", "bob", "alice", "stale-1")
             await has_records(transport, to_stale)
-            alice = asyncio.create_task(take_part("alice", federation, tmp_path / "run"))
+            alice = asyncio.create_task(
+                take_part("alice", federation, tmp_path / "run", begin_new=True)
+            )
             ends = await alice, await bob
             assert await transport.end_offset(to_stale) == 2  # join, ids, and no last word
             summary = summary_of(ends[1])
@@ -193,7 +195,7 @@ def test_a_stale_session_of_another_topology_is_left_too(tmp_path: Path) -> None
             await post(transport, stale(topology(tmp_path, seed=4)))
             bob = asyncio.create_task(take_part("bob", federation, directory))
             await has_records(transport, link_topic("small", "bob", "alice", "stale-1"))
-            alice = asyncio.create_task(take_part("alice", federation, directory))
+            alice = asyncio.create_task(take_part("alice", federation, directory, begin_new=True))
             return await alice, await bob
 
     alice, bob = asyncio.run(asyncio.wait_for(main(), 40))

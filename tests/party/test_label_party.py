@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slstream.errors import DataError, SessionAborted, TableError
+from slstream.errors import DataError, SessionAborted, TableError, TopologyError
 from slstream.frames.topics import lobby_topic
 from slstream.party.lobby import Lobby
 from slstream.protocol.messages import Announce, Close, Message, Resume, decode_message
@@ -135,7 +135,7 @@ def test_a_failed_session_is_closed_with_its_reason(tmp_path: Path) -> None:
     assert close.reason.startswith(text)
 
 
-def test_sessions_of_another_topology_are_given_up(tmp_path: Path) -> None:
+def test_a_session_of_another_topology_is_given_up_only_when_asked(tmp_path: Path) -> None:
     federation = topology(tmp_path)
 
     async def killed() -> None:
@@ -158,7 +158,12 @@ def test_sessions_of_another_topology_are_given_up(tmp_path: Path) -> None:
             )
 
     asyncio.run(killed())
-    outcomes = run_all(tmp_path / "run", federation)
+    refused = asyncio.run(take_part("alice", federation, tmp_path / "run"))
+    assert isinstance(refused, TopologyError)
+    assert "session stale-1 is unfinished and was begun with another topology" in str(refused)
+    assert len(lobby(tmp_path / "run")) == 1
+
+    outcomes = run_all(tmp_path / "run", federation, begin_new=True)
     assert summary_of(outcomes["bob"]).session == summary_of(outcomes["alice"]).session
     close = lobby(tmp_path / "run")[2]
     assert isinstance(close, Close)
