@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from slstream.errors import RemoteProtocolError, SlstreamError
+from slstream.errors import RemoteProtocolError, SequenceError, SlstreamError
 from slstream.frames.frame import Frame
 from slstream.frames.header import FrameKind
 from slstream.frames.link import FrameReader, LinkPosition
@@ -111,9 +111,15 @@ class LinkReader:
                     if isinstance(message, Abort | Refuse):
                         self.last_word = message
             except SlstreamError as error:
+                remedy = (
+                    "; restore the log from a copy, or begin a new session with --new"
+                    if isinstance(error, SequenceError)
+                    else ""
+                )
                 raise RemoteProtocolError(
                     f"{self.sender} sent a record that is no frame of this link (topic "
                     f"{self.topic}, offset {record.offset}): {type(error).__name__}: {error}"
+                    f"{remedy}"
                 ) from error
             self._offset = record.offset + 1
             if frame is not None:

@@ -159,7 +159,7 @@ def hostile(name: str) -> bytes:
         ("truncated", "TruncatedFrame"),
         ("oversize claim", "FrameTooLarge"),
         ("not a message", "control message is not JSON"),
-        ("gap", "SequenceError"),
+        ("gap", "were lost; restore the log from a copy, or begin a new session with --new"),
         ("nothing", "TruncatedFrame"),
         ("second writer", "two processes of the sending party"),
     ],
