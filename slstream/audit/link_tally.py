@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from slstream.errors import FrameError
 from slstream.frames.frame import Frame
-from slstream.frames.header import FrameKind, decode_header
+from slstream.frames.header import FrameKind
 from slstream.frames.link import FrameReader
 from slstream.frames.topics import LinkName
 from slstream.frames.wire_size import wire_size
@@ -60,7 +60,6 @@ class LinkCounter:
         self._records = self._wire_bytes = 0
         self._newest = 0
         self._incarnations: set[int] = set()
-        self._fences = 0
         self._reached = (0, 0)
         self._steps = 0
         self._first_ms: int | None = None
@@ -85,14 +84,10 @@ class LinkCounter:
         incarnation = self._reader.position.incarnation
         if incarnation > self._newest:
             self._newest = incarnation
-            self._fences += frame is None and self._is_taken(record.value)
             if len(self._incarnations) < MOST_INCARNATIONS:
                 self._incarnations.add(incarnation)
         if frame is not None and frame.kind is FrameKind.GRADIENT:
             self._reach(frame)
-
-    def _is_taken(self, value: bytes) -> bool:
-        return decode_header(value).sequence < self._reader.position.next_sequence
 
     def fail(self, problem: str) -> None:
         """Note why the link cannot be followed; the first reason stands."""
@@ -112,8 +107,8 @@ class LinkCounter:
             records=self._records,
             wire_bytes=self._wire_bytes,
             frames=seen.frames,
-            fences=self._fences,
-            duplicates=seen.duplicates - self._fences,
+            fences=self._reader.fences,
+            duplicates=seen.duplicates - self._reader.fences,
             fenced=seen.fenced,
             abandoned=seen.abandoned,
             incarnations=frozenset(self._incarnations),

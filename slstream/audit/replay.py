@@ -171,14 +171,11 @@ def _announced(lobby: Lobby, session: str, topology: Topology) -> Announce:
             f"no session {session!r} of federation {topology.federation} in this log; the newest "
             f"are: {known}"
         )
-    differences = topology.differences(announce.agreed)
+    differences = topology.differences_in_words(announce.agreed, there="in the session")
     if differences:
-        shown = "; ".join(
-            f"{d.path} is {d.mine} here, {d.theirs} in the session" for d in differences[:_SHOWN]
-        )
         raise ConfigError(
-            f"the topology is not that of session {announce.session}: {shown}; replay with the "
-            "topology of the session (--topology, --set)"
+            f"the topology is not that of session {announce.session}: {differences}; replay with "
+            "the topology of the session (--topology, --set)"
         )
     return announce
 
@@ -227,7 +224,7 @@ class _Replaying:
             stopped = f"where the session failed: {error}"
         except LogEnded as error:
             closed = lobby.closed(self._announce.session)
-            if closed is not None and closed.outcome in ("finished", "stopped early"):
+            if closed is not None and closed.is_clean:
                 raise Diverged(
                     f"session {self._announce.session} is closed as {closed.outcome}, but frames "
                     f"that lead there are missing after {self._last_frame}: {error}"

@@ -189,6 +189,7 @@ class FrameReader:
         "_abandoned",
         "_duplicates",
         "_fenced",
+        "_fences",
         "_frames",
         "_incarnation",
         "_max_frame_bytes",
@@ -219,11 +220,17 @@ class FrameReader:
         self._recent: dict[int, list[bytes]] = {}
         self._recent_bytes = 0
         self._records = self._frames = self._duplicates = self._fenced = self._abandoned = 0
+        self._fences = 0
 
     @property
     def position(self) -> LinkPosition:
         """Where the link stands; an incomplete frame is not part of it."""
         return LinkPosition(next_sequence=self._next_sequence, incarnation=self._incarnation)
+
+    @property
+    def fences(self) -> int:
+        """How many of the duplicates say only that a new incarnation has begun."""
+        return self._fences
 
     @property
     def statistics(self) -> LinkStatistics:
@@ -274,6 +281,7 @@ class FrameReader:
             self._begin_incarnation(header.incarnation)
         if taken:
             self._duplicates += 1
+            self._fences += newer
         elif frame is None:
             self._partial = partial
         else:

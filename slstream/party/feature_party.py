@@ -17,8 +17,6 @@ from slstream.party.summary import Summary, read_summary
 from slstream.protocol.feature import feature_session
 from slstream.protocol.messages import PROTOCOL_VERSION, Announce, Close
 
-_SHOWN = 5
-
 _logger = logging.getLogger(__name__)
 
 
@@ -69,7 +67,7 @@ async def _follow(context: PartyContext, announce: Announce) -> Summary:
     async def watch() -> SlstreamError | None:
         await context.lobby.refresh()
         closed = context.lobby.closed(announce.session)
-        if closed is None or closed.outcome in ("finished", "stopped early"):
+        if closed is None or closed.is_clean:
             return None  # the End message has all that is left to do
         return _error_of(announce, closed)
 
@@ -114,13 +112,9 @@ def _objection(context: PartyContext, announce: Announce) -> str | None:
             f"it speaks version {PROTOCOL_VERSION} of the protocol, {theirs} version "
             f"{announce.protocol}; use the same release of slstream"
         )
-    differences = context.topology.differences(announce.agreed)
+    differences = context.topology.differences_in_words(announce.agreed)
     if differences:
-        shown = "; ".join(
-            f"{d.path} is {d.mine} here, {d.theirs} there" for d in differences[:_SHOWN]
-        )
-        more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
-        return f"its topology differs from {theirs}'s: {shown}{more}"
+        return f"its topology differs from {theirs}'s: {differences}"
     if (context.shared_key is None) != bool(announce.id_key):
         uses, lacks = (theirs, mine) if context.shared_key is None else (mine, theirs)
         return (
@@ -136,7 +130,7 @@ def _left_behind(context: PartyContext, done: str | None) -> Announce | None:
     if session is None or session == done:
         return None
     closed = context.lobby.closed(session)
-    if closed is None or closed.outcome not in ("finished", "stopped early"):
+    if closed is None or not closed.is_clean:
         return None
     return context.lobby.announced(session)
 

@@ -20,8 +20,6 @@ from slstream.party.summary import Summary
 from slstream.protocol.label import label_session
 from slstream.protocol.messages import Announce, Close, Resume
 
-_SHOWN = 5
-
 Outcome = Literal["finished", "stopped early", "failed", "abandoned"]
 
 _logger = logging.getLogger(__name__)
@@ -110,14 +108,11 @@ def _to_resume(context: PartyContext) -> Announce | None:
     announce = context.lobby.unfinished[-1]
     if continues(announce, context.topology):
         return announce
-    differences = [
-        f"{d.path} is {d.mine} here, {d.theirs} there"
-        for d in context.topology.differences(announce.agreed)[:_SHOWN]
-    ] or ["one of the two uses alignment.key_file"]
+    differences = context.topology.differences_in_words(announce.agreed)
     raise TopologyError(
         f"session {announce.session} is unfinished and was begun with another topology: "
-        f"{'; '.join(differences)}. Start with that topology to go on with it, or with --new to "
-        "give it up"
+        f"{differences or 'one of the two uses alignment.key_file'}. Start with that topology to "
+        "go on with it, or with --new to give it up"
     )
 
 

@@ -101,7 +101,9 @@ class Outbound:
 
     def seek(self, mark: LinkMark) -> None:
         """Go on behind the frame after which ``mark`` was taken."""
-        self._resume_reading(mark)
+        self._catching_up = True
+        self.mark = mark
+        self._log.seek(mark)
 
     async def fence(self) -> None:
         """Let readers ignore what older processes of this party may still append.
@@ -135,7 +137,7 @@ class Outbound:
             if offset == self._end:
                 self._advance(offset + len(records))
                 break
-            self._resume_reading(self.mark)
+            self.seek(self.mark)
         self._count(frame)
 
     async def _is_logged(self, frame: Outgoing) -> bool:
@@ -176,11 +178,6 @@ class Outbound:
                 f"incarnation {self._log.incarnation}, this process is {self._incarnation}); "
                 "nothing that this process does counts any more"
             )
-
-    def _resume_reading(self, mark: LinkMark) -> None:
-        self._catching_up = True
-        self.mark = mark
-        self._log.seek(mark)
 
     def _advance(self, offset: int) -> None:
         self._end = offset

@@ -13,7 +13,7 @@ from slstream.errors import CheckpointError, StorageError
 from slstream.party.atomic_file import write_atomically
 from slstream.party.checkpoint import Checkpoint, Standing, decode_checkpoint, encode_checkpoint
 from slstream.party.scaling import Scaling
-from slstream.party.summary import Summary, finished_session
+from slstream.party.summary import Summary
 from slstream.party.weights import encode_weights
 
 KEPT = 2
@@ -79,10 +79,6 @@ class PartyFiles:
             StorageError: the disk refuses.
         """
         self._write(self.directory / "summary.json", summary.to_json().encode())
-
-    def finished_session(self) -> str | None:
-        """The session that ``summary.json`` is about; ``None`` without one."""
-        return finished_session(self.directory)
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then remove those that are not kept.

@@ -69,6 +69,11 @@ class Close(_Message):
     incarnation: Incarnation
     """Of the label party's process."""
 
+    @property
+    def is_clean(self) -> bool:
+        """Whether training came to its end and all parties have their weights."""
+        return self.outcome in ("finished", "stopped early")
+
 
 class Join(_Message):
     """A feature party takes part."""

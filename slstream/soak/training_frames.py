@@ -62,7 +62,6 @@ class TrainingFolder:
         self._digests: dict[Place, bytes] = {}
         self._repeated: list[Place] = []
         self._numbers: list[int] = []
-        self._fences = 0
 
     @property
     def frames(self) -> int:
@@ -75,16 +74,12 @@ class TrainingFolder:
         Raises:
             RemoteProtocolError: it is no record of this link.
         """
-        incarnation = self._reader.position.incarnation
-        duplicates = self._reader.statistics.duplicates
         try:
             frame = self._reader.push(record.value)
         except FrameError as error:
             raise RemoteProtocolError(
                 f"topic {record.topic}, offset {record.offset}: {type(error).__name__}: {error}"
             ) from error
-        ignored = self._reader.statistics.duplicates > duplicates
-        self._fences += ignored and self._reader.position.incarnation > incarnation
         if frame is not None and frame.kind in _TRAINING:
             self._keep(frame)
 
@@ -106,8 +101,8 @@ class TrainingFolder:
             repeated=tuple(self._repeated),
             start=min(self._numbers, default=0),
             end=max(self._numbers, default=-1) + 1,
-            fences=self._fences,
-            duplicates=seen.duplicates - self._fences,
+            fences=self._reader.fences,
+            duplicates=seen.duplicates - self._reader.fences,
             fenced=seen.fenced,
             abandoned=seen.abandoned,
         )

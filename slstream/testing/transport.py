@@ -20,4 +20,4 @@ from slstream.testing.transport_waiting import WaitContract
 
 
 class TransportContract(RecordContract, TopicContract, WaitContract, ProcessContract, EndContract):
-    """All guarantees of :mod:`slstream.transport.contract`. Override the fixture ``url``."""
+    """All guarantees of :mod:`slstream.transport.contract`. Define the fixture ``url``."""

@@ -93,12 +93,7 @@ def numbered(count: int) -> list[Record]:
 
 
 class TransportFixtures:
-    """What every part of the suite gets."""
-
-    @pytest.fixture
-    def url(self) -> str:
-        """The log under test; the same in every process."""
-        raise NotImplementedError("a subclass of TransportContract overrides the fixture 'url'")
+    """What every part of the suite gets, beside the fixture ``url`` of the class under test."""
 
     @pytest.fixture
     def topic(self) -> str:

@@ -32,6 +32,9 @@ from slstream.topology.sections import (
 )
 from slstream.topology.validation import validate
 
+_SHOWN = 5
+"""Differences that a message tells."""
+
 _LOCAL_KEYS = ("transport", "durability", "timeouts", "threads", "checkpoints")
 """Facts of one party's machine, on which the others need not agree."""
 
@@ -262,6 +265,19 @@ class Topology:
     def differences(self, other_agreed: Mapping[str, object]) -> tuple[Difference, ...]:
         """Where another party's :meth:`agreed` differs from this one's, sorted by path."""
         return tuple(_differences((), self.agreed(), other_agreed))
+
+    def differences_in_words(
+        self, other_agreed: Mapping[str, object], *, there: str = "there"
+    ) -> str:
+        """The first few of :meth:`differences`, for messages; empty when there are none.
+
+        Args:
+            other_agreed: another party's :meth:`agreed`.
+            there: where that is.
+        """
+        found = self.differences(other_agreed)
+        shown = "; ".join(f"{d.path} is {d.mine} here, {d.theirs} {there}" for d in found[:_SHOWN])
+        return f"{shown} and {len(found) - _SHOWN} more" if len(found) > _SHOWN else shown
 
 
 def _without_places(value: dict[str, JsonValue]) -> dict[str, JsonValue]:

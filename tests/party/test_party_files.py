@@ -17,6 +17,7 @@ from slstream.errors import StorageError
 from slstream.party.checkpoint import Checkpoint
 from slstream.party.party_files import PartyFiles, mismatch
 from slstream.party.scaling import Scaling
+from slstream.party.summary import finished_session
 from tests.party.states import Part, at, standing, summary_of_session
 
 SCALING = Scaling.fit(("x",), np.zeros((2, 1), dtype=np.float32), 2, "standard")
@@ -182,11 +183,11 @@ def test_weights_are_a_file_with_the_digest_that_is_returned(tmp_path: Path) -> 
 
 def test_a_summary_says_that_its_session_is_over(tmp_path: Path) -> None:
     kept = files(tmp_path)
-    assert kept.finished_session() is None
+    assert finished_session(kept.directory) is None
     kept.save_summary(summary_of_session("s7"))
-    assert kept.finished_session() == "s7"
+    assert finished_session(kept.directory) == "s7"
     (tmp_path / "summary.json").write_text('{"format": 1')
-    assert kept.finished_session() is None
+    assert finished_session(kept.directory) is None
 
 
 def test_a_full_disk_keeps_the_older_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
