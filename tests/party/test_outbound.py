@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import cycle
+from itertools import accumulate, cycle
 from typing import Any
 from unittest import mock
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from slstream.errors import Fenced, SessionAborted, TransportBroken, TransportError, UnknownTopic
 from slstream.frames.chunking import CHUNK_BYTES
 from slstream.frames.frame import Frame
-from slstream.frames.header import HEADER_BYTES, decode_header
+from slstream.frames.header import HEADER_BYTES, FrameKind, decode_header
 from slstream.frames.link import FrameWriter
 from slstream.frames.wire_size import wire_size
 from slstream.party import outbound as outbound_module
@@ -385,11 +385,15 @@ def first_standing(log: MemoryLog) -> list[bytes]:
 
 
 def wrote_in_vain(log: MemoryLog, incarnation: int) -> bool:
-    """Whether a process has written behind a newer one."""
-    writers = [decode_header(value).incarnation for value in log.values(TOPIC)]
+    """Whether a process has written of a frame behind a newer process.
+
+    A fence does not count: who finds all its frames in the log need not read on to what follows.
+    """
+    headers = [decode_header(value) for value in log.values(TOPIC)]
+    newest = accumulate((header.incarnation for header in headers), max)
     return any(
-        writer == incarnation and max(writers[:index], default=0) > incarnation
-        for index, writer in enumerate(writers)
+        header.incarnation == incarnation < seen and header.kind is not FrameKind.CONTROL
+        for header, seen in zip(headers, newest, strict=True)
     )
 
 
