@@ -34,6 +34,7 @@
     |   |-- TransportClosed     used after aclose()
     |   |-- TransportBroken     the storage or broker failed; what was not acknowledged may be lost
     |   |-- TransportTimeout    a deadline passed (retryable)
+    |   |-- TransportDenied     the broker does not know this user, or gives it no right to this
     |   |-- UnknownTopic
     |   |-- TopicExists         with other settings
     |   |-- OffsetOutOfRange    before the first or after the last record
@@ -217,6 +218,10 @@ class TransportTimeout(TransportError):
     """A deadline passed. The operation may or may not have taken effect."""
 
     retryable: ClassVar[bool] = True
+
+
+class TransportDenied(TransportError):
+    """The broker does not know this user, or gives it no right to what it asked for."""
 
 
 class UnknownTopic(TransportError):

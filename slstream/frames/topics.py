@@ -88,6 +88,33 @@ def link_topic(federation: str, sender: str, receiver: str, session: str) -> str
     )
 
 
+def links_prefix(federation: str, sender: str) -> str:
+    """With which the topics of all links of one sender begin, and no others: for rights.
+
+    Raises:
+        ValueError: a name is not allowed.
+    """
+    return f"{check_name(federation, 'federation')}.{check_name(sender, 'party')}-to-"
+
+
+def link_prefix(federation: str, sender: str, receiver: str) -> str:
+    """With which the topics of the links between two parties begin, and no others: for rights.
+
+    Raises:
+        ValueError: a name is not allowed, or a party would send to itself.
+    """
+    return link_topic(federation, sender, receiver, "x").removesuffix("x")
+
+
+def consumer_group(federation: str, party: str) -> str:
+    """Kafka's consumer group of a party: shows how far it has read, and decides nothing.
+
+    Raises:
+        ValueError: a name is not allowed.
+    """
+    return f"{check_name(federation, 'federation')}.{check_name(party, 'party')}"
+
+
 def lobby_topic(federation: str) -> str:
     """Topic on which sessions are announced.
 
