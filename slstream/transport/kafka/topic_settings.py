@@ -1,53 +1,59 @@
-"""What a topic's settings are called on a Kafka cluster, and back."""
+"""The settings that a topic gets on a Kafka broker, and what they say when they are read back.
+
+One place for all who create topics: a party that starts a session, and whoever runs
+``slstream topology apply``. A topic that either has created suits the other.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from slstream.transport.contract import Durability, TopicConfig
-from slstream.transport.kafka.settings import KafkaSettings
 
 FRAMING_BYTES = 16_384
-"""By which a topic's ``max.message.bytes`` is above its ``max_record_bytes``: Kafka limits whole
-record batches. Enough for the batch of one record with a thousand headers, or for hundreds of
-small records."""
+"""What Kafka's framing of a batch may add to the bytes of its records that a topic's limit counts:
+61 bytes a batch, and about 20 a record and 4 a header."""
 
-BROKER_DEFAULT = -1
-"""As a replication factor: the broker's own."""
-
-FOR_EVER = "-1"
+_FOR_EVER = -1
 
 
 def topic_settings(
-    config: TopicConfig, settings: KafkaSettings, durability: Durability = Durability.CHECKPOINT
+    config: TopicConfig, *, durability: Durability, min_insync_replicas: int | None
 ) -> dict[str, str]:
-    """The settings with which a topic is created, beside its partitions and replicas."""
-    wanted = {
+    """Kafka's settings of a topic, without its number of partitions and replicas.
+
+    Args:
+        config: what was asked for.
+        durability: with ``STEP`` the broker forces each batch to its disk.
+        min_insync_replicas: how many must have a record before it counts as sent; ``None`` leaves
+            it to the broker.
+    """
+    settings = {
         "cleanup.policy": "delete",
         "compression.type": "producer",
-        "message.timestamp.type": "LogAppendTime",
-        "retention.ms": FOR_EVER if config.retention_ms is None else str(config.retention_ms),
-        "retention.bytes": (
-            FOR_EVER if config.retention_bytes is None else str(config.retention_bytes)
-        ),
         "max.message.bytes": str(config.max_record_bytes + FRAMING_BYTES),
+        "message.timestamp.type": "LogAppendTime",
+        "retention.bytes": str(_number(config.retention_bytes)),
+        "retention.ms": str(_number(config.retention_ms)),
     }
     if durability is Durability.STEP:
-        wanted["flush.messages"] = "1"
-    if settings.min_insync_replicas is not None:
-        wanted["min.insync.replicas"] = str(settings.min_insync_replicas)
-    return wanted
+        settings["flush.messages"] = "1"
+    if min_insync_replicas is not None:
+        settings["min.insync.replicas"] = str(min_insync_replicas)
+    return settings
 
 
-def topic_config(partitions: int, found: Mapping[str, str | None]) -> TopicConfig:
-    """The settings of a topic that exists, whoever created it."""
+def topic_config(partitions: int, settings: Mapping[str, str]) -> TopicConfig:
+    """The inverse: what a topic with these settings promises."""
+    ms, size = int(settings["retention.ms"]), int(settings["retention.bytes"])
     return TopicConfig(
         partitions=partitions,
-        retention_ms=_limit(found.get("retention.ms")),
-        retention_bytes=_limit(found.get("retention.bytes")),
-        max_record_bytes=max(1, int(found.get("max.message.bytes") or 0) - FRAMING_BYTES),
+        retention_ms=None if ms == _FOR_EVER else ms,
+        retention_bytes=None if size == _FOR_EVER else size,
+        # Whoever created it may have allowed less than the framing.
+        max_record_bytes=max(1, int(settings["max.message.bytes"]) - FRAMING_BYTES),
     )
 
 
-def _limit(text: str | None) -> int | None:
-    return None if text is None or int(text) < 0 else int(text)
+def _number(limit: int | None) -> int:
+    return _FOR_EVER if limit is None else limit

@@ -3,10 +3,15 @@ from __future__ import annotations
 import pytest
 
 from slstream.transport.contract import Durability, TopicConfig
-from slstream.transport.kafka.settings import KafkaSettings
 from slstream.transport.kafka.topic_settings import topic_config, topic_settings
 
-SETTINGS = KafkaSettings(addresses=("one:9092",))
+
+def settings_of(
+    config: TopicConfig,
+    durability: Durability = Durability.CHECKPOINT,
+    min_insync_replicas: int | None = None,
+) -> dict[str, str]:
+    return topic_settings(config, durability=durability, min_insync_replicas=min_insync_replicas)
 
 
 @pytest.mark.parametrize(
@@ -18,11 +23,11 @@ SETTINGS = KafkaSettings(addresses=("one:9092",))
     ],
 )
 def test_settings_come_back_as_they_were(config: TopicConfig) -> None:
-    assert topic_config(config.partitions, topic_settings(config, SETTINGS)) == config
+    assert topic_config(config.partitions, settings_of(config)) == config
 
 
 def test_a_log_is_kept_for_ever_as_it_was_written() -> None:
-    assert topic_settings(TopicConfig(), SETTINGS) == {
+    assert settings_of(TopicConfig()) == {
         "cleanup.policy": "delete",
         "compression.type": "producer",
         "message.timestamp.type": "LogAppendTime",
@@ -33,13 +38,13 @@ def test_a_log_is_kept_for_ever_as_it_was_written() -> None:
 
 
 def test_step_durability_forces_each_batch_to_the_disk() -> None:
-    assert topic_settings(TopicConfig(), SETTINGS, Durability.STEP)["flush.messages"] == "1"
+    assert settings_of(TopicConfig(), Durability.STEP)["flush.messages"] == "1"
 
 
-def test_replicas_that_must_be_in_sync_come_from_the_url() -> None:
-    settings = KafkaSettings(addresses=("one:9092",), min_insync_replicas=2)
-    assert topic_settings(TopicConfig(), settings)["min.insync.replicas"] == "2"
+def test_replicas_that_must_be_in_sync() -> None:
+    assert settings_of(TopicConfig(), min_insync_replicas=2)["min.insync.replicas"] == "2"
 
 
 def test_a_topic_that_somebody_else_created_has_a_limit_above_zero() -> None:
-    assert topic_config(1, {"max.message.bytes": "100"}).max_record_bytes == 1
+    found = settings_of(TopicConfig()) | {"max.message.bytes": "100"}
+    assert topic_config(1, found).max_record_bytes == 1
