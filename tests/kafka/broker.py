@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from tests.kafka.jars import KafkaJars
 from tests.kafka.ports import Port
 from tests.kafka.settings import BrokerSettings, Node, scram_arguments
 
-__all__ = ["Broker", "BrokerFailedError", "ProcessBroker", "new_cluster_id"]
+__all__ = ["Broker", "BrokerFailedError", "ClusterPlace", "ProcessBroker", "new_cluster_id"]
 
 _START_S = 30
 _STOP_S = 10
@@ -94,6 +95,17 @@ class Broker(Protocol):
         """Be rid of it and of its data."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterPlace:
+    """Which of a cluster's brokers one is."""
+
+    cluster_id: str
+    number: int
+    """From 1."""
+    controller_ports: Sequence[int]
+    """Of all brokers, by number."""
+
+
 class ProcessBroker:
     """A broker, and its controller, in one Java process; not started yet.
 
@@ -105,6 +117,7 @@ class ProcessBroker:
         settings: How it differs from a plain broker.
         advertised_port: Where clients of the first listener are told to reach it, for a proxy
             before it.
+        cluster: Its place among others; by default it is alone.
         jvm: Further options for the JVM; the last one of a kind wins.
     """
 
@@ -114,26 +127,34 @@ class ProcessBroker:
         settings: BrokerSettings | None = None,
         *,
         advertised_port: int | None = None,
+        cluster: ClusterPlace | None = None,
         jvm: Sequence[str] = (),
     ) -> None:
         self.jars = jars
         self.settings = settings or BrokerSettings()
         self.folder = Path(tempfile.mkdtemp(prefix="slstream-kafka-"))
         self._jvm = tuple(jvm)
-        self._ports = [Port() for _ in range(len(self.settings.listeners) + 2)]
-        *listeners, internal, controller = (port.number for port in self._ports)
+        self._ports = [Port() for _ in range(len(self.settings.listeners) + 1)]
+        *listeners, internal = (port.number for port in self._ports)
+        if cluster is None:
+            controller = Port()
+            self._ports.append(controller)
+            cluster = ClusterPlace(
+                cluster_id=new_cluster_id(), number=1, controller_ports=[controller.number]
+            )
         self._addresses = {
             name: port.address
             for name, port in zip(self.settings.listeners, self._ports, strict=False)
         }
+        self.cluster_id = cluster.cluster_id
         self.node = Node(
+            number=cluster.number,
             ports=listeners,
             internal_port=internal,
-            controller_ports=[controller],
+            controller_ports=cluster.controller_ports,
             advertised_port=advertised_port,
             data=self.folder / "data",
         )
-        self.cluster_id = new_cluster_id()
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
 

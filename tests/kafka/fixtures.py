@@ -9,17 +9,29 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Protocol
 
 import pytest
 
 from tests.kafka import finding, shared
 from tests.kafka.broker import Broker, ProcessBroker
+from tests.kafka.cluster import KafkaCluster
 from tests.kafka.jars import VERSION, NoKafkaError
+from tests.kafka.proxy import Proxy
 from tests.kafka.settings import BrokerSettings
 from tests.kafka.shared import SecuredKafka
 
-__all__ = ["StartKafka", "kafka", "own_kafka", "secured_kafka", "start_kafka"]
+__all__ = [
+    "ProxiedKafka",
+    "StartKafka",
+    "kafka",
+    "kafka_cluster",
+    "own_kafka",
+    "proxied_kafka",
+    "secured_kafka",
+    "start_kafka",
+]
 
 
 class StartKafka(Protocol):
@@ -33,6 +45,19 @@ class StartKafka(Protocol):
         version: str = VERSION,
     ) -> ProcessBroker:
         """It serves clients when this returns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxiedKafka:
+    """A broker whose clients can reach it through a proxy only."""
+
+    broker: ProcessBroker
+    proxy: Proxy
+
+    @property
+    def address(self) -> str:
+        """What clients dial: ``host:port``."""
+        return self.proxy.address
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +124,29 @@ def start_kafka() -> Iterator[StartKafka]:
             return broker
 
         yield start
+
+
+@pytest.fixture
+def proxied_kafka(start_kafka: StartKafka) -> Iterator[ProxiedKafka]:
+    """A plain broker of this test alone, behind a proxy that can cut its connections."""
+    with Proxy() as proxy:
+        broker = start_kafka(advertised_port=proxy.port)
+        proxy.upstream = broker.address
+        yield ProxiedKafka(broker=broker, proxy=proxy)
+
+
+@pytest.fixture
+def kafka_cluster() -> Iterator[KafkaCluster]:
+    """Three brokers of this test alone, with users and an authorizer."""
+    try:
+        cluster = KafkaCluster(finding.process_jars())
+    except NoKafkaError as error:
+        finding.no_kafka(error)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
 
 
 def _run() -> str:

@@ -87,7 +87,7 @@ class KafkaJars:
 
 
 def why_not(version: str = VERSION) -> str | None:
-    """What keeps a broker of a version from being run as a process here; cheap, and asks no network."""
+    """What keeps a broker from being run as a process here; cheap, and asks no network."""
     java = shutil.which("java")
     if java is None:
         return (

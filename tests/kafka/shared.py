@@ -30,6 +30,7 @@ from tests.kafka import finding
 from tests.kafka.broker import Broker, BrokerFailedError, ProcessBroker
 from tests.kafka.certificates import Certificates
 from tests.kafka.jars import alone
+from tests.kafka.login import Login
 from tests.kafka.settings import ADMIN, BrokerSettings
 from tests.source_tree import ROOT
 
@@ -55,6 +56,18 @@ class SecuredKafka:
     certificates: Certificates
     passwords: dict[str, str] = field(repr=False)
     """Of `USERS`."""
+
+    def login(self, user: str, listener: str = "SASL_SSL") -> Login:
+        """How one of `USERS` reaches it, through a listener named by its security protocol."""
+        return Login.to(
+            {"SASL_SSL": self.sasl_ssl, "SSL": self.ssl, "SASL_PLAINTEXT": self.sasl_plaintext}[
+                listener
+            ],
+            listener,
+            user=user,
+            password=self.passwords[user],
+            certificates=self.certificates,
+        )
 
 
 @contextmanager
