@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "frames": BOTTOM | {"schemas"},
     "transport": frozenset({"errors"}),  # bytes only: it knows nothing of what they mean
     "protocol": BELOW_PROTOCOL,
+    "provisioning": BOTTOM | {"topology", "frames", "transport"},  # of frames: names of topics
     "party": BELOW_PARTY,
     "supervisor": BELOW_TOP,
     "archive": BELOW_TOP,
@@ -29,7 +30,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "soak": BELOW_TOP | {"supervisor"},
     "testing": BELOW_TOP | {"supervisor"},
     "bench": BELOW_TOP | {"supervisor", "testing", "soak"},
-    "cli": BELOW_TOP | {"supervisor", "archive", "audit", "soak", "bench"},
+    "cli": BELOW_TOP | {"supervisor", "archive", "audit", "soak", "bench", "provisioning"},
     "__init__": BELOW_TOP | {"supervisor"},
     "__main__": frozenset({"cli"}),
 }

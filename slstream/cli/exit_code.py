@@ -13,6 +13,8 @@ class ExitCode(IntEnum):
     """Unknown command or option; nothing was started."""
     OTHER_ENVIRONMENT = 3
     """A replay cannot demand equal bits here; ``--tolerant`` measures the deviation instead."""
+    DIFFERS = 4
+    """A broker is not as the topology says; ``topology apply`` changes that."""
     BUG = 70
     """An error that slstream did not foresee (EX_SOFTWARE of sysexits.h)."""
     INTERRUPTED = 130

@@ -35,7 +35,7 @@ COMMANDS = {
     ),
     "topology": CommandPlace(
         module="slstream.cli.topology",
-        summary="Check a federation file, or print the schema of such files.",
+        summary="Check a federation file, and provide what it needs on a Kafka broker.",
     ),
     "archive": CommandPlace(
         module="slstream.cli.archive",
@@ -75,6 +75,7 @@ Exit status:
   1    failed: the message says what was wrong and what to do
   2    unknown command or option
   3    a replay on another environment than the session's (see replay --tolerant)
+  4    a broker is not as the topology says (topology diff)
   70   an error that was not foreseen; SLSTREAM_DEBUG=1 shows where
   130  interrupted (SIGINT or SIGTERM); the log of what was done is kept
 """

@@ -1,4 +1,4 @@
-"""``slstream topology``: check a federation file, or print the schema of such files."""
+"""``slstream topology``: check a federation file, print the schema of such files, provide."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import click
+
+from slstream.cli.provision import apply, destroy, diff
 
 SCHEMA_EPILOG = """\b
 For editors that use the YAML language server:
@@ -23,7 +25,11 @@ Examples:
 
 @click.group("topology")
 def command() -> None:
-    """Check a federation file, or print the schema of such files."""
+    """Check a federation file, and provide what it needs on a Kafka broker."""
+
+
+for _provision in (apply, diff, destroy):
+    command.add_command(_provision)
 
 
 @command.command("schema", epilog=SCHEMA_EPILOG)
