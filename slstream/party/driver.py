@@ -20,8 +20,8 @@ from slstream.frames.frame import Frame
 from slstream.frames.header import FrameKind
 from slstream.frames.topics import link_topic
 from slstream.party.checkpoint import Checkpoint, Standing
+from slstream.party.checkpoint_writer import CheckpointWriter
 from slstream.party.context import PartyContext
-from slstream.party.doing import doing
 from slstream.party.inbound import Inbound, Places
 from slstream.party.link_reader import Place
 from slstream.party.model_state import Trained
@@ -106,6 +106,7 @@ class Driver:
         self._peers = peers
         self._local = local
         self._cursor = Cursor()
+        self._checkpoints = CheckpointWriter(context.transport, context.incarnation, context.files)
         self._watch = watch
         self._inbound: dict[str, Inbound] = {}
         self._outbound: dict[str, Outbound] = {}
@@ -172,6 +173,7 @@ class Driver:
                         action = session.send(result)
                 except StopIteration as stop:
                     outcome: Outcome = stop.value
+                    await self._checkpoints.finish()
                     return outcome
                 result = await self._perform(action)
                 if isinstance(action, Receive | Hear):
@@ -186,6 +188,8 @@ class Driver:
             # Its text may quote data.
             await self.last_word(f"it failed unexpectedly ({type(error).__name__})")
             raise
+        finally:
+            await self._checkpoints.cancel()
 
     def ends_with(self, error: Exception) -> bool:
         """Whether an error ends the session for all.
@@ -296,20 +300,16 @@ class Driver:
 
     async def _step_done(self, step: int) -> None:
         self._cursor = Cursor(step=step, history=self._cursor.history)
+        self._checkpoints.raise_if_failed()
         if step % self._context.topology.checkpoints.every_steps == 0:
             await self._keep()
 
     async def _keep(self) -> None:
-        """Write a checkpoint of everything up to here."""
+        """Have a checkpoint of everything up to here written."""
         context, cursor = self._context, self._cursor
         if not context.files.writable:
             return
-        await context.incarnation.require_newest()
-        # A checkpoint must never be ahead of the log that led to it.
-        what = f"force the log to the disk before a checkpoint (epoch {len(cursor.history)})"
-        with context.times.measure("transport_s"), doing(what):
-            await context.transport.flush()
-        spent = context.times.spent(perf_counter() - self.started_at, context.compute.busy_s)
+        model = await context.compute.call(lambda: self._local.trained().capture())
         standing = Standing(
             federation=context.topology.federation,
             party=context.party.id,
@@ -320,15 +320,10 @@ class Driver:
             inbound={peer: end.mark for peer, end in self._inbound.items()},
             outbound={peer: end.mark for peer, end in self._outbound.items()},
             traffic=context.ledger.traffic(),
-            time=spent,
+            time=context.times.spent(perf_counter() - self.started_at, context.compute.busy_s),
             environment=context.environment,
         )
-
-        def write() -> None:
-            model = self._local.trained().capture()
-            context.files.save_checkpoint(Checkpoint(standing=standing, model=model))
-
-        await context.compute.call(write)
+        await self._checkpoints.write(Checkpoint(standing=standing, model=model))
 
     def _places(self) -> Places:
         return {peer: end.taken for peer, end in self._inbound.items() if end.taken is not None}

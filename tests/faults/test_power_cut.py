@@ -133,7 +133,7 @@ def test_every_promise_is_kept_at_length(
     [
         ("synchronous", "step", Breach.LOST_RECORD),
         ("full", "step", Breach.LOST_RECORD),
-        ("full", "checkpoint", Breach.AHEAD),
+        ("wal-sync", "checkpoint", Breach.AHEAD),
         ("segment-sync", "step", Breach.UNREADABLE),
         ("segment-sync", "checkpoint", Breach.UNREADABLE),
         ("segments-directory-sync", "step", Breach.UNREADABLE),

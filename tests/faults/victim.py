@@ -24,7 +24,14 @@ from pathlib import Path
 from slstream.errors import SlstreamError, TransportBroken
 from slstream.party.atomic_file import write_atomically
 from slstream.transport.contract import Durability
-from slstream.transport.embedded import checkpointer, folders, payload, segments, writer
+from slstream.transport.embedded import (
+    checkpointer,
+    folders,
+    forcing,
+    payload,
+    segments,
+    writer,
+)
 from slstream.transport.embedded.index import Index
 from slstream.transport.embedded.transport import EmbeddedTransport
 from tests.faults.workload import (
@@ -148,7 +155,34 @@ def hide_sync_errors() -> None:
         with contextlib.suppress(OSError):
             sync(segment)
 
+    def quiet_sync_content(path: Path) -> None:
+        with contextlib.suppress(OSError):
+            folders.sync_content(path)
+
     setattr(segments.SegmentWriter, "sync", quiet_sync)  # noqa: B010 - its type says no
+    setattr(forcing, "sync_content", quiet_sync_content)  # noqa: B010 - the same
+
+
+def skip_forcing(suffix: str) -> None:
+    """Leave the content of files whose name ends so to the kernel when the log is forced."""
+
+    def sync_others(path: Path) -> None:
+        if not path.name.endswith(suffix):
+            folders.sync_content(path)
+
+    setattr(forcing, "sync_content", sync_others)  # noqa: B010 - its type says no
+
+
+def skip_segments() -> None:
+    """Leave the content of segments to the kernel."""
+    setattr(segments.SegmentWriter, "sync", do_nothing)  # noqa: B010 - its type says no
+    skip_forcing(".segment")
+
+
+def skip_segments_directory() -> None:
+    """Leave the names of segments to the kernel."""
+    for module in (writer, forcing):
+        module.sync_file = do_nothing
 
 
 def set_synchronous(mode: str) -> None:
@@ -168,8 +202,9 @@ def weaken(without: list[str], root: Path) -> None:
         "flush": do_nothing,  # see Victim._checkpoint
         "rename": do_nothing,  # the same
         "sync-errors": hide_sync_errors,
-        "segment-sync": lambda: setattr(segments.SegmentWriter, "sync", do_nothing),
-        "segments-directory-sync": lambda: setattr(writer, "sync_file", do_nothing),
+        "segment-sync": skip_segments,
+        "segments-directory-sync": skip_segments_directory,
+        "wal-sync": lambda: skip_forcing("-wal"),
         "parents-sync": lambda: setattr(folders, "sync_file", do_nothing),
         "full": lambda: set_synchronous("NORMAL"),
         "synchronous": lambda: set_synchronous("OFF"),

@@ -18,6 +18,7 @@ from slstream.errors import CheckpointError, SlstreamError
 from slstream.frames.header import FrameKind
 from slstream.frames.topics import divergences_topic, link_topic
 from slstream.party.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
+from slstream.party.checkpoint_writer import CheckpointWriter
 from slstream.party.compute import ComputeThread
 from slstream.party.driver import Driver
 from slstream.party.feature_actions import FeatureActions
@@ -256,17 +257,18 @@ def test_a_checkpoint_is_written_after_the_log_is_on_the_disk(
     owners: dict[int, str] = {}
     flushed: dict[str, dict[str, int]] = {}
     seen: list[tuple[str, tuple[int, int]]] = []
-    flush, keep, save = EmbeddedTransport.flush, Driver._keep, PartyFiles.save_checkpoint
+    flush, save = EmbeddedTransport.flush, PartyFiles.save_checkpoint
+    write = CheckpointWriter._write
 
     async def noted_flush(self: EmbeddedTransport) -> None:
         ends = {topic: await self.end_offset(topic) for topic in await self.topics("small.")}
         await flush(self)
         flushed[owners[id(self)]] = ends
 
-    async def noted_keep(self: Driver) -> None:
-        owners[id(self._context.transport)] = self._context.party.id
-        flushed.pop(self._context.party.id, None)
-        await keep(self)
+    async def noted_write(self: CheckpointWriter, checkpoint: Checkpoint) -> None:
+        owners[id(self._transport)] = checkpoint.standing.party
+        flushed.pop(checkpoint.standing.party, None)
+        await write(self, checkpoint)
 
     def noted_save(self: PartyFiles, checkpoint: Checkpoint) -> None:
         found = checkpoint.standing
@@ -280,7 +282,7 @@ def test_a_checkpoint_is_written_after_the_log_is_on_the_disk(
         save(self, checkpoint)
 
     monkeypatch.setattr(EmbeddedTransport, "flush", noted_flush)
-    monkeypatch.setattr(Driver, "_keep", noted_keep)
+    monkeypatch.setattr(CheckpointWriter, "_write", noted_write)
     monkeypatch.setattr(PartyFiles, "save_checkpoint", noted_save)
     sessions.result(sessions.run())
     for name in PARTIES:

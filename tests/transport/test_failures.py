@@ -289,7 +289,7 @@ def test_step_durability_syncs_payload_then_index_then_answers(tmp_path: Path) -
 def test_checkpoint_durability_syncs_at_the_flush_only(tmp_path: Path) -> None:
     _, trace = traced(tmp_path / "log", Durability.CHECKPOINT, "-e", _CALLS)
     appends = story(trace)[story(trace).index("S") :]
-    assert appends.startswith("SWA" * 5 + "sWwA"), appends
+    assert appends.startswith("SWA" * 5 + "swWA"), appends
 
 
 @needs_strace

@@ -68,6 +68,7 @@ def test_closing_does_not_wait_for_ever(tmp_path: Path) -> None:
     async def body() -> None:
         log = await open_log(tmp_path)
         await log.create_topic("t")
+        await log.append("t", [Record(value=b"to be forced")])
         stop = FileLock(Layout(tmp_path).write_lock)
         with stop:
             stuck = asyncio.create_task(log.append("t", [Record(value=b"")]))

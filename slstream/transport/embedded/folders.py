@@ -1,4 +1,4 @@
-"""Directories that a power cut does not take away again."""
+"""Files and directories that a power cut does not take away again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def create_folder(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Force the content of a file or the entries of a directory to the disk.
+    """Force a file with its attributes, or the entries of a directory, to the disk.
 
     Raises:
         OSError: it cannot be opened or synced.
@@ -37,5 +37,18 @@ def sync_file(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_content(path: Path) -> None:
+    """Force the content of a file to the disk, whoever wrote it.
+
+    Raises:
+        OSError: it cannot be opened or synced.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fdatasync(fd)
     finally:
         os.close(fd)

@@ -18,6 +18,11 @@ class Layout:
         return self.directory / "index.sqlite"
 
     @property
+    def wal(self) -> Path:
+        """What was committed last, until it is moved into the SQLite file."""
+        return self.directory / "index.sqlite-wal"
+
+    @property
     def segments(self) -> Path:
         """The directory of payload files."""
         return self.directory / "segments"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from slstream.transport.embedded.segments import SegmentWriter
@@ -13,8 +13,8 @@ _MAX_UNSYNCED = 64
 class Payload:
     """The segment that is appended to, and full ones that are not known to be on the disk.
 
-    Full segments stay open until they are synced, because the kernel reports a failed write only
-    to who had the file open.
+    Full segments stay open until they are synced, because the kernel may forget a failed write once
+    nobody has the file open.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -41,18 +41,9 @@ class Payload:
         self._active = SegmentWriter(self._directory, segment)
         return self._active
 
-    def find(self, segment: int) -> SegmentWriter | None:
-        """The open file of a segment, if it is one of these."""
-        for writer in self._files():
-            if writer.segment == segment:
-                return writer
-        return None
-
-    def close_synced(self) -> None:
-        """Let go of full segments, which are on the disk now."""
-        for writer in self._unsynced:
-            writer.close()
-        self._unsynced.clear()
+    def close_synced(self, synced: Mapping[int, int]) -> None:
+        """Let go of full segments that are on the disk now, given how many bytes of each are."""
+        self.discard([w.segment for w in self._unsynced if synced.get(w.segment) == w.length])
 
     def discard(self, segments: Collection[int]) -> None:
         """Let go of these full segments: they are on the disk, or no record refers to them."""

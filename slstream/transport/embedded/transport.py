@@ -18,6 +18,7 @@ from slstream.transport.contract import Durability, Record, StoredRecord, TopicC
 from slstream.transport.embedded import recovery
 from slstream.transport.embedded.admission import Admission, Append
 from slstream.transport.embedded.checkpointer import Checkpointer
+from slstream.transport.embedded.forcing import LogForcer
 from slstream.transport.embedded.index import encode_headers
 from slstream.transport.embedded.layout import Layout
 from slstream.transport.embedded.offsets import (
@@ -57,7 +58,8 @@ _Item = _Job | Append
 class EmbeddedTransport(Transport):
     """One process's handle on an embedded log.
 
-    It has a thread that writes, one that reads, and one for SQLite's checkpoints. What takes only
+    It has a thread that writes, one that reads, one that forces the log to the disk, and one for
+    SQLite's checkpoints. What takes only
     microseconds is done on the event loop: looks at the index (offsets, topics), and reads of a
     few records that are in the page cache, as a record that has just been appended always is.
 
@@ -98,6 +100,8 @@ class EmbeddedTransport(Transport):
 
         self._writes = self._start("slstream-log-writer", self._do_writes, finish)
         self._admission = Admission(self._writes.put)
+        self._forcer = LogForcer(self._layout)
+        self._forces = self._start("slstream-log-forcer", self._do_items, self._forcer.close)
         checkpoints = self._start("slstream-log-checkpoint", self._do_items, checkpointer.close)
 
     def _start(
@@ -213,7 +217,8 @@ class EmbeddedTransport(Transport):
     async def flush(self) -> None:
         """See :class:`Transport`; also forces what other processes have appended so far."""
         self._check_writable()
-        await self._do(self._writes, self._writer.flush)
+        forced = await self._do(self._forces, self._forcer.force)
+        self._writes.put(_Job(run=partial(self._writer.let_go, forced), future=None))
 
     async def enforce_retention(self) -> None:
         """Remove now what the topics' retention settings allow to remove.
@@ -336,7 +341,8 @@ class EmbeddedTransport(Transport):
     def _do_writes(self, items: list[_Item]) -> None:
         self._do_items(items)
         self._attempt(self._writer.retire_now_and_then)
-        if any(isinstance(item, _Job) for item in items):
+        # Topics may have come or gone; nobody waits for a job without a future.
+        if any(isinstance(item, _Job) and item.future is not None for item in items):
             self._sender.wake_all({}, self._waiters.socket_name)
 
     def _commit_group(self, group: Sequence[Append]) -> None:

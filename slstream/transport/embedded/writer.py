@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from slstream.errors import TransportBroken, TransportError, UnknownTopic
 from slstream.transport.contract import Durability, TopicConfig
 from slstream.transport.embedded.folders import sync_file
+from slstream.transport.embedded.forcing import Forcer, prove
 from slstream.transport.embedded.index import Index
 from slstream.transport.embedded.layout import Layout
 from slstream.transport.embedded.lock import FileLock
@@ -30,7 +31,6 @@ from slstream.transport.embedded.retention import empty_segments, retained_parti
 from slstream.transport.embedded.segments import (
     SegmentWriter,
     remove_if_unused,
-    segment_path,
 )
 from slstream.transport.topics import check_same_config
 
@@ -62,29 +62,12 @@ class LogWriter:
         self._request_checkpoint = request_checkpoint
         self._commits = 0
         self._retired_at = time.monotonic()
-        self._suspect: set[int] = set()
+        self._forcer = Forcer(layout, self._index, self._lock)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._index.transaction() as db:
             yield db
-
-    @contextlib.contextmanager
-    def _telling_of_failed_syncs(self) -> Iterator[None]:
-        """After a failure, keep other processes from believing in what could not be synced.
-
-        After a failed sync the page cache still shows the data and a second sync reports success,
-        so the failure must be told, and before anybody hears of it. The disk is failing: this is
-        an attempt, no promise.
-        """
-        try:
-            yield
-        except (OSError, sqlite3.Error):
-            with contextlib.suppress(OSError, sqlite3.Error), self._transaction() as db:
-                db.executemany(
-                    "UPDATE segments SET failed = 1 WHERE id = ?", [(s,) for s in self._suspect]
-                )
-            raise
 
     def append(self, requests: Sequence[AppendRequest]) -> GroupCommit:
         """Append the records of several calls in one transaction, in order."""
@@ -118,7 +101,7 @@ class LogWriter:
             position += len(value)
         if self._step:
             segment.sync()
-        with self._telling_of_failed_syncs():
+        with self._forcer.telling_of_failures():
             commit = self._commit(requests, places, segment)
         self._commits += 1
         if self._commits % _COMMITS_PER_CHECKPOINT == 0:
@@ -134,7 +117,7 @@ class LogWriter:
             if self._step:
                 # What a process that does not sync each step has put in front of these records
                 # must not be lost without them.
-                self._prove(db, self._sync_unproven())
+                prove(db, self._forcer.sync_segments())
             assignment = OffsetAssignment(db, self._directory)
             for request in requests:
                 count = len(request.records)
@@ -187,65 +170,16 @@ class LogWriter:
             db.execute("DELETE FROM topics WHERE name = ?", (topic,))
         self.remove_empty_segments()
 
-    def flush(self) -> None:
-        """Force to disk every record that the index shows now, whoever wrote it.
-
-        The records of other processes that precede ours in a partition must survive for ours to
-        survive; hence all segments are synced, and then the index.
-        """
-        with self._telling_of_failed_syncs():
-            self._commit_forced(self._sync_unproven())
-        self._payload.close_synced()
+    def let_go(self, forced: Mapping[int, int]) -> None:
+        """Close the full segments that were forced to the disk, given how many bytes of each."""
+        self._payload.close_synced(forced)
 
     def _sync_overdue(self) -> None:
         overdue = self._payload.overdue()
         if overdue is not None:
-            with self._telling_of_failed_syncs():
-                self._suspect.add(overdue.segment)
+            with self._forcer.telling_of_failures(overdue.segment):
                 overdue.sync()
-                self._suspect.discard(overdue.segment)
             self._payload.discard([overdue.segment])
-
-    def _sync_unproven(self) -> dict[int, int]:
-        """Sync the segments that need it; returns how many bytes of each are on the disk now."""
-        proven = {}
-        for key, length, failed in self._index.unproven_segments():
-            path = segment_path(self._layout.segments, key)
-            if failed:
-                raise TransportBroken(
-                    f"{path}: an earlier attempt to force it to the disk failed, in this or "
-                    f"another process; stop all processes that use the log, check the disk, and "
-                    f"open the log again"
-                )
-            own = self._payload.find(key)
-            self._suspect.add(key)
-            if own is not None:
-                own.sync()
-            else:
-                # Retention may have removed it meanwhile: then no record refers to it any more.
-                with contextlib.suppress(FileNotFoundError):
-                    sync_file(path)
-            self._suspect.discard(key)
-            proven[key] = length
-        if proven:
-            sync_file(self._layout.segments)
-        return proven
-
-    def _commit_forced(self, proven: Mapping[int, int]) -> None:
-        """Force all earlier commits of all processes to the disk, with the marks of ``proven``."""
-        self._index.synchronous(full=True)
-        self._suspect.update(proven)
-        with self._transaction() as db:
-            db.execute("UPDATE marks SET forced = forced + 1")
-            self._prove(db, proven)
-        self._suspect.difference_update(proven)
-        self._index.synchronous(full=self._step)
-
-    def _prove(self, db: sqlite3.Connection, proven: Mapping[int, int]) -> None:
-        db.executemany(
-            "UPDATE segments SET durable = max(durable, ?) WHERE id = ? AND NOT failed",
-            [(length, key) for key, length in proven.items()],
-        )
 
     def retire_now_and_then(self) -> None:
         """Enforce retention, at most once a second."""
@@ -283,7 +217,7 @@ class LogWriter:
         if not empty:
             return
         # A power cut must not bring records back whose file is gone.
-        self._commit_forced({})
+        self._forcer.sync_index()
         with self._transaction() as db:
             for key in empty_segments(db):
                 if remove_if_unused(self._layout.segments, key):
