@@ -83,6 +83,11 @@ class Acl:
             f"{what}s {self.name}*" if self.pattern is Pattern.PREFIXED else f"{what} {self.name}"
         )
 
+    def __str__(self) -> str:
+        verb = "right" if self.permission == "ALLOW" else "denial"
+        host = "" if self.host == "*" else f" from {self.host}"
+        return f"{verb} of {self.principal}{host} to {self.operation} {self.place}"
+
 
 def federation_acls(
     topology: Topology, *, principals: Mapping[str, str], may_create: bool
