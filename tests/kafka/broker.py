@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from typing import Protocol
 
 from tests.kafka.jars import KafkaJars
 from tests.kafka.ports import Port
-from tests.kafka.settings import BrokerSettings, Node, scram_arguments
+from tests.kafka.settings import INDEX_BYTES, BrokerSettings, Node, scram_arguments
 
 __all__ = ["Broker", "BrokerFailedError", "ClusterPlace", "ProcessBroker", "new_cluster_id"]
 
@@ -238,6 +239,21 @@ class ProcessBroker:
     def thaw(self) -> None:
         """Let it go on (SIGCONT)."""
         self._running().send_signal(signal.SIGCONT)
+
+    def fill_disk(self, room: int) -> None:
+        """Let no log of the running broker grow further than ``room`` beyond the largest one.
+
+        (Or beyond `INDEX_BYTES`, so that new partitions can be made.)
+
+        By the kernel's limit on the size of a process's files, which needs neither rights nor a
+        file system of one's own. A write beyond it fails with "File too large" where a full disk
+        says "No space left on device"; a broker treats both alike. It takes the disk where that
+        happens out of service, until it is started again (which also ends the limit); without
+        another disk it ends at once, with status 1.
+        """
+        logs = [path.stat().st_size for path in self.node.data.rglob("*.log")]
+        limit = max(INDEX_BYTES, *logs) + room
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
     def log(self) -> str:
         """All it has printed, over all its starts."""

@@ -9,22 +9,19 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Protocol
 
 import pytest
 
 from tests.kafka import finding, shared
 from tests.kafka.broker import Broker, ProcessBroker
 from tests.kafka.cluster import KafkaCluster
+from tests.kafka.handles import ProxiedKafka, StartKafka
 from tests.kafka.jars import VERSION, NoKafkaError
 from tests.kafka.proxy import Proxy
 from tests.kafka.settings import BrokerSettings
 from tests.kafka.shared import SecuredKafka
 
 __all__ = [
-    "ProxiedKafka",
-    "StartKafka",
     "kafka",
     "kafka_cluster",
     "own_kafka",
@@ -32,32 +29,6 @@ __all__ = [
     "secured_kafka",
     "start_kafka",
 ]
-
-
-class StartKafka(Protocol):
-    """Start a broker as a process, which is gone after the test."""
-
-    def __call__(
-        self,
-        settings: BrokerSettings | None = None,
-        *,
-        advertised_port: int | None = None,
-        version: str = VERSION,
-    ) -> ProcessBroker:
-        """It serves clients when this returns."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProxiedKafka:
-    """A broker whose clients can reach it through a proxy only."""
-
-    broker: ProcessBroker
-    proxy: Proxy
-
-    @property
-    def address(self) -> str:
-        """What clients dial: ``host:port``."""
-        return self.proxy.address
 
 
 @pytest.fixture(scope="session")

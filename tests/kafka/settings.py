@@ -9,10 +9,13 @@ from pathlib import Path
 from tests.kafka.certificates import Certificates
 from tests.kafka.ports import LOCALHOST
 
-__all__ = ["ADMIN", "SMALL", "BrokerSettings", "Node", "scram_arguments"]
+__all__ = ["ADMIN", "INDEX_BYTES", "SMALL", "BrokerSettings", "Node", "scram_arguments"]
 
 ADMIN = "admin"
 """The user who may do everything, on a broker with an authorizer."""
+
+INDEX_BYTES = 256 * 1024
+"""The size of a partition's index files, whatever its log holds: enough for segments of 85 MiB."""
 
 _MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256")
 _LOGIN = "org.apache.kafka.common.security.{}LoginModule required"
@@ -35,6 +38,8 @@ SMALL = {
     "num.io.threads": "4",
     "background.threads": "2",
     "log.cleaner.dedupe.buffer.size": "8388608",
+    # Each partition has two of them from the start; 10 MiB by default.
+    "log.index.size.max.bytes": str(INDEX_BYTES),
     # A deleted topic's files go at once, not after a minute.
     "log.segment.delete.delay.ms": "1000",
     "file.delete.delay.ms": "1000",
@@ -56,6 +61,9 @@ class BrokerSettings:
     """The SSL listener wants a certificate of its clients; a client's name is its common name."""
     authorizer: bool = False
     """Nobody but `ADMIN` may do anything that no ACL allows."""
+    disks: int = 1
+    """Folders for logs. A broker ends when its last disk fails; with two, it goes on without the
+    partitions of one (see `ProcessBroker.fill_disk`)."""
     properties: Mapping[str, str] = field(default_factory=dict)
     """Server properties of your own; they win."""
 
@@ -109,7 +117,9 @@ class Node:
             "listener.security.protocol.map": ",".join(map(":".join, protocols.items())),
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "INTERNAL",
-            "log.dirs": str(self.data),
+            "log.dirs": ",".join(str(self.data / f"disk-{n + 1}") for n in range(settings.disks)),
+            # Apart, for a broker does not survive that the disk of its metadata fails.
+            "metadata.log.dir": str(self.data / "metadata"),
         }
 
 
