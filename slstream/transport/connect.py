@@ -11,6 +11,8 @@ from urllib.parse import quote, unquote, urlsplit
 from slstream.errors import ConfigError
 from slstream.transport.contract import Durability, Transport
 from slstream.transport.embedded.transport import EmbeddedTransport
+from slstream.transport.kafka.settings import KafkaSettings
+from slstream.transport.kafka.transport import KafkaTransport
 
 OpenTransport = Callable[[str, Durability, bool], Awaitable[Transport]]
 """Opens ``(url, durability, read_only)``; what an entry point of group ``slstream.transports``
@@ -20,15 +22,22 @@ ENTRY_POINT_GROUP = "slstream.transports"
 
 
 async def open_transport(
-    url: str, *, durability: Durability = Durability.CHECKPOINT, read_only: bool = False
+    url: str,
+    *,
+    durability: Durability = Durability.CHECKPOINT,
+    read_only: bool = False,
+    client: str = "slstream",
 ) -> Transport:
     """Open the log that ``url`` names, in this process and on the running event loop.
 
     Args:
         url: ``embedded:///absolute/path`` for the log in that directory, which is created when it
-            is missing; other schemes come from entry points of group ``slstream.transports``.
+            is missing; ``kafka://host:port,host:port`` for the log on a Kafka cluster (see
+            :mod:`slstream.transport.kafka.settings`, also for how this process proves who it is);
+            other schemes come from entry points of group ``slstream.transports``.
         durability: when an append counts as sent.
         read_only: refuse to change anything; the log must exist. For monitors and auditors.
+        client: a name for this process in a broker's own logs and quotas.
 
     Raises:
         ConfigError: the URL is malformed or its scheme is not known.
@@ -41,9 +50,14 @@ async def open_transport(
         )
     if scheme == "embedded":
         return await _open_embedded(url, durability, read_only)
+    if scheme == "kafka":
+        settings = KafkaSettings.of(url)
+        return await KafkaTransport.open(
+            settings, durability=durability, read_only=read_only, client=client
+        )
     found = entry_points(group=ENTRY_POINT_GROUP)
     if scheme not in found.names:
-        known = ", ".join(sorted({"embedded", *found.names}))
+        known = ", ".join(sorted({"embedded", "kafka", *found.names}))
         raise ConfigError(
             f"transport {url!r}: expected one of the schemes {known}, found {scheme!r}; another "
             f"scheme needs a package with an entry point in group {ENTRY_POINT_GROUP!r}"

@@ -10,8 +10,11 @@ Guarantees, checked by :mod:`slstream.testing.transport` for every implementatio
   transport object issues to one partition land in the order of the calls, also when the calls are
   not awaited one by one.
 - **Density.** The offset after ``n`` is ``n + 1``; nobody ever sees a hole.
-- **Atomicity.** The records of one ``append`` call get consecutive offsets; after a crash of the
-  writing process readers see all of them or none.
+- **Atomicity.** The records of one ``append`` call that together are within the topic's
+  ``max_record_bytes`` (with 64 bytes counted for each record, and 16 for each header) get
+  consecutive offsets; after a crash of the writing process readers see all of them or none. A
+  larger append is cut into such pieces, in order: a crash may leave the first of them, and another
+  writer's records may come between them.
 - **Visibility.** What ``append`` has returned for is visible to every reader, in every process.
 - **Durability.** With ``Durability.STEP`` a returned append survives a power cut. With
   ``Durability.CHECKPOINT`` it survives the death of any process, and survives a power cut once a
@@ -19,14 +22,29 @@ Guarantees, checked by :mod:`slstream.testing.transport` for every implementatio
   survives follow one of the same partition that was lost. The same holds for the creation and
   deletion of topics.
 - **Immutability.** A record never changes. Retention removes only from the front of a partition.
-- **Failure.** A full disk, a failed write or a failed fsync raises :class:`TransportBroken`; from
-  then on every call of that object raises it too. Nothing unacknowledged is reported as sent.
+- **Failure.** Nothing unacknowledged is reported as sent. A full disk, a failed write or a failed
+  fsync of this process raises :class:`TransportBroken`; from then on every call of that object
+  raises it too. A broker that is away is no failure until a deadline: calls try again for about a
+  minute, then raise :class:`TransportTimeout`, and the object stays usable.
+
+A log on brokers keeps them with these words about what is theirs:
+
+- A returned append is held by all replicas that are in sync. In how far that survives a power cut
+  of theirs is up to the cluster: with three replicas, two of them in sync, the loss of one machine
+  loses nothing. A single broker forces to its disk when it likes, and ``flush()`` cannot make it;
+  after a power cut of its machine the log may end before a record that was acknowledged, so that a
+  checkpoint is ahead of the log, which the party then says. The remedies are replicas, or
+  ``Durability.STEP``: topics that are created with it are forced to the disk append by append
+  (an existing topic keeps what it was created with).
+- Timestamps are of the broker's clock, and go back when it does.
+- Names that differ only in ``.`` and ``_`` may not exist side by side.
+- A topic that is deleted may be read, as far as its records were read ahead, for two seconds more.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
@@ -65,8 +83,8 @@ class StoredRecord:
     partition: int
     offset: int
     timestamp_ms: int
-    """Milliseconds since the Unix epoch at which the log took the record. Never goes backwards
-    within a partition; informative only, nothing may be decided from it."""
+    """Milliseconds since the Unix epoch at which the log took the record, by its clock. Does not go
+    back within a partition; informative only, nothing may be decided from it."""
     value: bytes
     key: bytes | None
     headers: tuple[tuple[str, bytes], ...]
@@ -89,9 +107,11 @@ class TopicConfig:
 class Transport(ABC):
     """A durable log, shared by several processes.
 
-    All methods may raise :class:`TransportClosed` after :meth:`aclose` and :class:`TransportBroken`
-    once the storage or broker has failed. Topic names match ``[A-Za-z0-9._-]{1,200}``.
-    Cancelling any call leaves the transport usable; a cancelled ``append`` may still take effect.
+    All methods may raise :class:`TransportClosed` after :meth:`aclose`, :class:`TransportBroken`
+    once the storage or broker has failed, :class:`TransportTimeout` when it was away for too long,
+    and :class:`TransportDenied` when it gives this user no right to something. Topic names match
+    ``[A-Za-z0-9._-]{1,200}``. Cancelling any call leaves the transport usable; a cancelled
+    ``append`` may still take effect.
     """
 
     @abstractmethod
@@ -180,6 +200,17 @@ class Transport(ABC):
     @abstractmethod
     async def flush(self) -> None:
         """Force to disk all that this object has appended so far (see durability above)."""
+
+    async def commit(self, group: str, offsets: Mapping[str, int]) -> None:  # noqa: B027
+        """Tell the log how far a reader has come, for tools that show its lag.
+
+        Nothing may be decided from it. Does not wait; a failure is logged, not raised. Does nothing
+        where a log knows no readers.
+
+        Args:
+            group: the reader's name.
+            offsets: of the next record to be read, by topic; partition 0.
+        """
 
     @abstractmethod
     async def aclose(self) -> None:

@@ -58,7 +58,7 @@ def test_other_schemes_come_from_entry_points(
     async def body() -> None:
         async with await open_transport(f"mine:{tmp_path}/log") as log:
             assert await log.topics() == []
-        with pytest.raises(ConfigError, match="embedded, mine"):
+        with pytest.raises(ConfigError, match="embedded, kafka, mine"):
             await open_transport("other:x")
 
     run(body())

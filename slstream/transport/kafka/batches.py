@@ -1,0 +1,102 @@
+"""Record batches: what one append becomes, and what a fetch brings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+
+from slstream.errors import TransportBroken, TransportError
+from slstream.transport.contract import Record, StoredRecord
+
+BATCH_BYTES = 61
+"""Kafka's framing of a batch."""
+
+_MAGIC = 2
+_RECORD_BYTES = 36
+"""Most that frames a record: seven variable-length numbers and an attribute byte."""
+_HEADER_BYTES = 10
+_NO_LIMIT = (1 << 31) - 1
+
+
+@dataclass(slots=True, kw_only=True)
+class Producer:
+    """An identity that the cluster gave, by which a leader knows a batch that it has already."""
+
+    id: int
+    epoch: int
+    sequence: int = 0
+    """Of the next record."""
+
+    def advance(self, records: int) -> None:
+        """Count records that are in the log; Kafka's sequences begin again after 2**31."""
+        self.sequence = (self.sequence + records) % (1 << 31)
+
+
+def record_size(record: Record) -> int:
+    """What a topic's limit counts: key, headers and value."""
+    headers = sum(len(name.encode()) + len(value) for name, value in record.headers)
+    return len(record.key or b"") + headers + len(record.value)
+
+
+def framed_size(record: Record) -> int:
+    """Most that a record takes within a batch."""
+    return record_size(record) + _RECORD_BYTES + _HEADER_BYTES * len(record.headers)
+
+
+def build_batch(records: Sequence[Record], producer: Producer) -> bytes:
+    """A batch of records, ready to be sent."""
+    state = (producer.id, producer.epoch, producer.sequence)
+    builder = DefaultRecordBatchBuilder(_MAGIC, 0, 0, *state, _NO_LIMIT)
+    now_ms = time.time_ns() // 1_000_000
+    for index, record in enumerate(records):
+        builder.append(index, now_ms, record.key, record.value, list(record.headers))
+    return bytes(builder.build())
+
+
+def parse_batches(
+    topic: str, partition: int, data: bytes, offset: int
+) -> tuple[list[StoredRecord], int]:
+    """The records from an offset on, and the offset after all that ``data`` holds.
+
+    A batch at the end that is cut off is left out.
+
+    Raises:
+        TransportBroken: the bytes are not what was written.
+        TransportError: somebody compressed them in a way that cannot be read here.
+    """
+    found: list[StoredRecord] = []
+    place = f"{topic}[{partition}] at offset {offset}"
+    try:
+        batches = MemoryRecords(data)
+        while batches.has_next():
+            batch = batches.next_batch()
+            if not batch.validate_crc():
+                raise TransportBroken(f"{place}: the log's records are damaged (checksum)")
+            if not batch.is_control_batch:
+                found += (
+                    StoredRecord(
+                        topic=topic,
+                        partition=partition,
+                        offset=record.offset,
+                        timestamp_ms=record.timestamp,
+                        value=record.value or b"",
+                        key=record.key,
+                        headers=tuple((name, value or b"") for name, value in record.headers),
+                    )
+                    for record in batch
+                    if record.offset >= offset
+                )
+            offset = max(offset, batch.next_offset)
+    except (CorruptRecordException, UnicodeDecodeError) as error:
+        raise TransportBroken(f"{place}: the log's records are damaged ({error})") from error
+    except UnsupportedCodecError as error:
+        raise TransportError(
+            f"{place}: another program wrote compressed records ({error}); nothing but parties may "
+            "write here"
+        ) from error
+    return found, offset

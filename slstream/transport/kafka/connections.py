@@ -1,0 +1,223 @@
+"""Connections to brokers: opened when they are needed, dropped when they fail, closed at once.
+
+What is beneath is aiokafka's connection, which speaks the protocol, TLS and SASL. Its producers
+and consumers are not used: they hide a broker's errors while they try again, never give up a batch
+that must not be written twice, cannot be closed while the broker is away, and let a seek wait for
+the end of a long poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+from aiokafka import errors
+from aiokafka.conn import AIOKafkaConnection, create_conn
+
+from slstream.errors import TransportDenied, TransportError
+from slstream.transport.kafka.answers import NotYetError
+from slstream.transport.kafka.settings import KafkaSettings
+from slstream.transport.kafka.wire import Exactly
+
+REQUEST_S = 10.0
+"""How long an answer may take. A broker that takes longer is asked again on a new connection."""
+CONNECT_S = 10.0
+_CLOSE_S = 0.5
+
+Address = tuple[str, int]
+
+_REFUSED = (
+    errors.AuthenticationFailedError,
+    errors.AuthenticationMethodNotSupported,
+    errors.IllegalSaslStateError,
+    errors.SaslAuthenticationFailed,
+    errors.UnsupportedSaslMechanismError,
+    ValueError,  # The broker could not prove that it knows the password either.
+)
+_CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, ssl.SSLWantReadError)
+
+_logger = logging.getLogger(__name__)
+
+
+def quiet_aiokafka() -> None:
+    """Let aiokafka's own logging be heard by those only who have asked for it.
+
+    It repeats each failure ten times a second. What an operator needs is said here. And never let
+    it tell details: it would format whole records.
+    """
+    logger = logging.getLogger("aiokafka")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.CRITICAL)
+    elif logger.level < logging.INFO:
+        logger.setLevel(logging.INFO)
+
+
+class Outages:
+    """Says once when a broker is lost, and once when it is back."""
+
+    def __init__(self) -> None:
+        self._lost_at: dict[Address, float] = {}
+
+    def lost(self, address: Address, why: str) -> None:
+        """It did not answer."""
+        if address not in self._lost_at:
+            self._lost_at[address] = monotonic()
+            _logger.warning(
+                "broker lost, trying again", extra={"broker": address_text(address), "why": why}
+            )
+
+    def answered(self, address: Address) -> None:
+        """It did."""
+        if self._lost_at and (lost_at := self._lost_at.pop(address, None)) is not None:
+            away_s = round(monotonic() - lost_at, 1)
+            extra = {"broker": address_text(address), "away_s": away_s}
+            _logger.warning("broker is back", extra=extra)
+
+
+class Connections:
+    """The connections of one client id: at most one to each broker."""
+
+    def __init__(self, settings: KafkaSettings, client_id: str, outages: Outages) -> None:
+        """Nothing is opened yet."""
+        self._options = settings.client_options()
+        del self._options["bootstrap_servers"]
+        self._client_id = client_id
+        self._outages = outages
+        self._open: dict[Address, asyncio.Task[AIOKafkaConnection]] = {}
+        self._closed = False
+
+    async def send(self, address: Address, request: Exactly) -> Any:
+        """Ask a broker.
+
+        Raises:
+            NotYetError: no connection, or no answer in time; it may have done what was asked.
+            TransportDenied: broker and user do not trust each other.
+            TransportError: the broker is too old.
+        """
+        task = self._open.get(address)
+        if task is None or (task.done() and not _is_connected(task)):
+            task = self._open[address] = asyncio.create_task(self._connect(address))
+            task.add_done_callback(_retrieve)
+        # Not awaited itself: others may be waiting for the same connection.
+        await asyncio.wait({task})
+        if task.cancelled():
+            raise NotYetError(f"{address_text(address)}: the connection was given up")
+        connection = task.result()
+        try:
+            answer = await connection.send(request)
+        except errors.UnsupportedVersionError as error:
+            raise TransportError(f"{address_text(address)}: {error}") from error
+        except TimeoutError as error:
+            self._drop(address, task)
+            raise self._lost(address, f"no answer within {REQUEST_S:g} s") from error
+        except (errors.KafkaError, OSError) as error:
+            self._drop(address, task)
+            raise self._lost(address, "the connection was cut") from error
+        self._outages.answered(address)
+        return answer
+
+    def abort(self, address: Address) -> None:
+        """Give up what was asked of a broker, so that the next request need not wait for it."""
+        if (task := self._open.get(address)) is not None:
+            self._drop(address, task)
+
+    async def close(self) -> None:
+        """Close all connections without a word."""
+        self._closed = True
+        tasks, self._open = list(self._open.values()), {}
+        ends = [end for end in map(_abort, tasks) if end is not None]
+        if ends:
+            await asyncio.wait(ends, timeout=_CLOSE_S)
+
+    async def _connect(self, address: Address) -> AIOKafkaConnection:
+        host, port = address
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                connection = await create_conn(
+                    host,
+                    port,
+                    client_id=self._client_id,
+                    request_timeout_ms=int(REQUEST_S * 1000),
+                    **self._options,
+                )
+        except (errors.KafkaError, OSError, ValueError) as error:
+            refusal = _refusal(error)
+            if refusal is not None:
+                raise TransportDenied(
+                    f"{address_text(address)}: this user and the broker do not trust each other "
+                    f"({refusal}); check SLSTREAM_KAFKA_SECURITY_PROTOCOL and the credentials and "
+                    "certificates that the environment names"
+                ) from error
+            raise self._lost(address, str(error) or "no answer to a greeting") from error
+        if self._closed:
+            _abort_connection(connection)
+            raise NotYetError("closed")
+        self._outages.answered(address)
+        return connection
+
+    def _lost(self, address: Address, why: str) -> NotYetError:
+        if not self._closed:
+            self._outages.lost(address, why)
+        return NotYetError(f"{address_text(address)}: {why}")
+
+    def _drop(self, address: Address, task: asyncio.Task[AIOKafkaConnection]) -> None:
+        if self._open.get(address) is task:
+            del self._open[address]
+        _abort(task)
+
+
+def address_of(text: str) -> Address:
+    """``host:port`` as an address."""
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def address_text(address: Address) -> str:
+    """An address, for messages."""
+    return f"{address[0]}:{address[1]}"
+
+
+def _retrieve(task: asyncio.Task[AIOKafkaConnection]) -> None:
+    """Who waited for it may be gone."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _is_connected(task: asyncio.Task[AIOKafkaConnection]) -> bool:
+    if task.cancelled() or task.exception() is not None:
+        return False
+    return bool(task.result().connected())
+
+
+def _abort(task: asyncio.Task[AIOKafkaConnection]) -> asyncio.Future[None] | None:
+    """End a connection, also one that is only being made; gives its end."""
+    if not task.done():
+        task.cancel()
+        task.add_done_callback(_abort)
+        return None
+    if task.cancelled() or task.exception() is not None:
+        return None
+    return _abort_connection(task.result())
+
+
+def _abort_connection(connection: AIOKafkaConnection) -> asyncio.Future[None] | None:
+    # Closing it alone would wait until all that is unsent is sent, for ever if need be.
+    with suppress(AttributeError):  # It is closed already.
+        connection._writer.transport.abort()
+    end: asyncio.Future[None] | None = connection.close()
+    return end
+
+
+def _refusal(error: BaseException | None) -> str | None:
+    """Why the two do not trust each other, if that is what an error says."""
+    while error is not None:
+        if isinstance(error, _REFUSED):
+            return str(error) or type(error).__name__
+        if isinstance(error, ssl.SSLError) and not isinstance(error, _CUT):
+            return str(error)
+        error = error.__cause__
+    return None

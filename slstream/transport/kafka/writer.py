@@ -1,0 +1,298 @@
+"""The end of a partition to which this process appends.
+
+Appends wait in one queue. One batch at a time is on its way: several small appends together, or a
+piece of a large one. The same bytes are sent again until the leader has answered for them, and it
+knows a batch that it has already by the producer's identity and sequence numbers. So nothing is
+written twice, the order is that of the calls, and nothing is ever given up and sent anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from aiokafka.protocol.transaction import InitProducerIdRequest_v0
+
+from slstream.errors import RecordTooLarge, TransportBroken, TransportClosed, TransportError
+from slstream.transport.contract import Record
+from slstream.transport.kafka.answers import (
+    LOST_PRODUCER,
+    NO_SUCH_TOPIC,
+    NotYetError,
+    check_answer,
+    unknown_topic,
+)
+from slstream.transport.kafka.batches import (
+    BATCH_BYTES,
+    Producer,
+    build_batch,
+    framed_size,
+    record_size,
+)
+from slstream.transport.kafka.cluster import FIRST_PAUSE_S, LONGEST_PAUSE_S, Cluster
+from slstream.transport.kafka.connections import REQUEST_S
+from slstream.transport.kafka.topic_settings import FRAMING_BYTES
+from slstream.transport.kafka.topics import DescribedTopic, Topics
+from slstream.transport.kafka.wire import Exactly, ProduceRequest
+
+GATHER_BYTES = 524_288
+"""Appends that are waiting together share a batch of up to this size."""
+
+_NO_TRANSACTION = (None, 2**31 - 1)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Append:
+    """What one call appends."""
+
+    records: Sequence[Record]
+    sizes: Sequence[int] = field(init=False)
+    """Most that each takes within a batch."""
+    largest: tuple[int, int] = field(init=False)
+    """Size of the largest, as a topic's limit counts, and its index."""
+    answer: asyncio.Future[int]
+    """The offset of the first record, or why there is none. Done early when the caller has gone."""
+    settled: asyncio.Future[None]
+    """Done when the log has it, or never will."""
+    asked_at: float = field(default_factory=monotonic)
+    taken: int = 0
+    """Records that are in a batch or in the log."""
+    first: int | None = None
+    """Offset of the first record."""
+
+    def __post_init__(self) -> None:
+        self.sizes = [framed_size(record) for record in self.records]
+        self.largest = max((record_size(r), -index) for index, r in enumerate(self.records))
+
+    def refuse(self, error: Exception) -> None:
+        """Tell the caller that it is not, or not wholly, in the log."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+        self._settle()
+
+    def confirm(self) -> None:
+        """Tell the caller that all of it is in the log."""
+        if self.first is not None and not self.answer.done():
+            self.answer.set_result(self.first)
+        self._settle()
+
+    def _settle(self) -> None:
+        if not self.settled.done():
+            self.settled.set_result(None)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Batch:
+    """What is on its way."""
+
+    topic_id: bytes
+    parts: list[tuple[Append, int]]
+    """Whose records it holds, and how many of each."""
+    records: list[Record]
+    data: bytes
+
+
+class PartitionWriter:
+    """Appends to one partition, in the order of :meth:`put`."""
+
+    def __init__(
+        self, cluster: Cluster, topics: Topics, topic: str, partition: int, client_id: str
+    ) -> None:
+        """Nothing is asked yet."""
+        self.place = f"{topic}[{partition}]"
+        self.progress_at = monotonic()
+        """When the log last took a batch."""
+        self.why = "no answer"
+        """What the last attempt came to, for messages."""
+        self._cluster = cluster
+        self._topics = topics
+        self._topic = topic
+        self._partition = partition
+        self._connections = cluster.connections(client_id)
+        self._queue: deque[Append] = deque()
+        self._batch: _Batch | None = None
+        self._target: DescribedTopic | None = None
+        self._producer: Producer | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something waits or is on its way."""
+        return bool(self._queue) or self._batch is not None
+
+    @property
+    def last(self) -> Append | None:
+        """What was put last, if it is not settled."""
+        if self._queue:
+            return self._queue[-1]
+        return self._batch.parts[-1][0] if self._batch is not None else None
+
+    def put(self, append: Append) -> None:
+        """Queue it; the order of calls is the order in the log."""
+        self._queue.append(append)
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def close(self, error: Exception) -> None:
+        """End at once, and tell all who wait."""
+        if self._task is not None:
+            self._task.cancel()
+        parts = self._batch.parts if self._batch is not None else []
+        for append in (*(append for append, _ in parts), *self._queue):
+            append.refuse(error)
+        self._batch = None
+        self._queue.clear()
+        await self._connections.close()
+
+    async def _run(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while self.is_busy:
+            try:
+                if self._batch is None:
+                    self._batch = await self._next_batch()
+                if self._batch is not None:
+                    self._confirm(self._batch, await self._send(self._batch))
+                pause_s = FIRST_PAUSE_S
+            except NotYetError as error:
+                self.why, self._target = str(error), None
+                await self._cluster.pause(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            except TransportClosed:
+                return  # Whoever closes tells those who wait.
+            except RecordTooLarge as error:
+                await self._take_back(error)
+            except TransportError as error:
+                self._refuse(error)
+            except Exception as error:  # noqa: BLE001 - a bug must not leave callers waiting
+                self._refuse(TransportBroken(f"{self.place}: {type(error).__name__}: {error}"))
+
+    async def _next_batch(self) -> _Batch | None:
+        """Take from the queue what goes together; nothing, when nobody waits for its head."""
+        head = self._queue[0]
+        if head.taken == 0 and head.answer.done():
+            self._queue.popleft().refuse(TransportError("its caller has gone"))
+            return None
+        target = self._target or await self._look()
+        if self._is_too_large(head, target.config.max_record_bytes):
+            # The limit may have been raised since.
+            target = await self._look()
+            if self._is_too_large(head, target.config.max_record_bytes):
+                self._queue.popleft().refuse(self._too_large(head, target.config.max_record_bytes))
+                return None
+        if self._producer is None:
+            self._producer = await self._new_producer()
+        parts, records = self._gather(target.config.max_record_bytes + FRAMING_BYTES)
+        data = build_batch(records, self._producer)
+        return _Batch(topic_id=target.view.id, parts=parts, records=records, data=data)
+
+    def _gather(self, limit: int) -> tuple[list[tuple[Append, int]], list[Record]]:
+        """Take records of the head, and of what follows it if there is room for all of that."""
+        parts: list[tuple[Append, int]] = []
+        taken: list[Record] = []
+        size = BATCH_BYTES
+        while self._queue:
+            append = self._queue[0]
+            if parts and (
+                size + sum(append.sizes) > min(limit, GATHER_BYTES)
+                or append.answer.done()
+                or self._is_too_large(append, limit - FRAMING_BYTES)
+            ):
+                break
+            begin = append.taken
+            for each in append.sizes[begin:]:
+                if taken and size + each > limit:
+                    break
+                size += each
+                taken.append(append.records[append.taken])
+                append.taken += 1
+            parts.append((append, append.taken - begin))
+            if append.taken < len(append.records):
+                break
+            self._queue.popleft()
+        return parts, taken
+
+    def _is_too_large(self, append: Append, limit: int) -> bool:
+        return append.taken == 0 and append.largest[0] > limit
+
+    def _too_large(self, append: Append, limit: int) -> RecordTooLarge:
+        size, index = append.largest
+        return RecordTooLarge(
+            f"{self.place}: record {-index} of this append has {size} bytes of key, headers and "
+            f"value; the topic takes {limit}"
+        )
+
+    async def _send(self, batch: _Batch) -> int:
+        """Send the batch once; gives the offset of its first record."""
+        target = self._target or await self._look()
+        if target.view.id != batch.topic_id:
+            raise unknown_topic(f"{self.place} any more: it was deleted and created again")
+        if self._producer is None:
+            self._producer = await self._new_producer()
+            batch.data = build_batch(batch.records, self._producer)
+        request = ProduceRequest(self._topic, self._partition, int(REQUEST_S * 500), batch.data)
+        answer = await self._connections.send(
+            target.view.leader_of(self._partition), Exactly(request)
+        )
+        ((_, ((_, code, offset, *_),)),) = answer.topics
+        if code in NO_SUCH_TOPIC:
+            raise NotYetError("the broker says that there is no such topic")
+        if code in LOST_PRODUCER:
+            self._producer = None
+            raise NotYetError("the broker has lost what it knew of this producer")
+        check_answer(code, "WRITE", self.place)
+        return int(offset)
+
+    async def _look(self) -> DescribedTopic:
+        target = await self._topics.describe(self._topic)
+        target.view.partition(self._partition)
+        self._target = target
+        return target
+
+    async def _new_producer(self) -> Producer:
+        answer: Any = await self._cluster.ask(Exactly(InitProducerIdRequest_v0(*_NO_TRANSACTION)))
+        check_answer(answer.error_code, "IDEMPOTENT_WRITE", self.place)
+        return Producer(id=answer.producer_id, epoch=answer.producer_epoch)
+
+    def _confirm(self, batch: _Batch, offset: int) -> None:
+        self._batch = None
+        self.progress_at = monotonic()
+        if self._producer is not None:
+            self._producer.advance(len(batch.records))
+        for append, count in batch.parts:
+            if append.first is None:
+                append.first = offset
+            offset += count
+            if append.taken == len(append.records):
+                append.confirm()
+
+    async def _take_back(self, error: RecordTooLarge) -> None:
+        """The broker takes less than was known: send smaller batches, if it now says so."""
+        batch, known = self._batch, self._target
+        lower = False
+        with suppress(NotYetError, TransportError):
+            limit = (await self._look()).config.max_record_bytes
+            lower = known is not None and limit < known.config.max_record_bytes
+        if batch is None or not lower:
+            self._refuse(error)
+            return
+        self._batch = self._producer = None
+        for append, count in reversed(batch.parts):
+            append.taken -= count
+            if not self._queue or self._queue[0] is not append:
+                self._queue.appendleft(append)
+
+    def _refuse(self, error: TransportError) -> None:
+        """Tell those whom it concerns, and go on with the rest as if they had not been."""
+        batch, self._batch = self._batch, None
+        concerned = [append for append, _ in batch.parts] if batch else []
+        if self._queue and (batch is None or self._queue[0] in concerned):
+            concerned.append(self._queue.popleft())
+        for append in concerned:
+            append.refuse(error)
+        # A leader may or may not count what it has refused.
+        self._target = self._producer = None
