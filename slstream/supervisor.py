@@ -190,7 +190,11 @@ class _Supervisor:
 
     async def _run(self, topology_file: Path) -> None:
         url = log_url(self._topology, self.directory)
-        async with await open_transport(url) as transport, asyncio.TaskGroup() as tasks:
+        client = f"{self._topology.federation}.supervisor"
+        async with (
+            await open_transport(url, client=client) as transport,
+            asyncio.TaskGroup() as tasks,
+        ):
             readers = [
                 TelemetryReader(transport, self._topology.federation, party.id, self._listener)
                 for party in self._topology.parties

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from slstream.party.checkpoint import Checkpoint
+from slstream.frames.topics import consumer_group, link_topic
+from slstream.party.checkpoint import Checkpoint, Standing
 from slstream.party.doing import doing
 from slstream.party.incarnation import Incarnation
 from slstream.party.party_files import PartyFiles
@@ -76,3 +77,13 @@ class CheckpointWriter:
         with doing(f"force the log to the disk before the checkpoint after {place}"):
             await self._transport.flush()
         await asyncio.to_thread(self._files.save_checkpoint, checkpoint)
+        await self._show_progress(checkpoint.standing)
+
+    async def _show_progress(self, standing: Standing) -> None:
+        """Let the log's own tools see how far this party is behind its peers."""
+        federation, party, session = standing.federation, standing.party, standing.session
+        read = {
+            link_topic(federation, peer, party, session): mark.offset
+            for peer, mark in standing.inbound.items()
+        }
+        await self._transport.commit(consumer_group(federation, party), read)

@@ -115,7 +115,11 @@ class PartyRuntime:
         # transport finishes its appends, and the compute thread what it is at.
         try:
             with self._signals(), self._faults():
-                async with await open_transport(self._url, durability=durability) as transport:
+                async with await open_transport(
+                    self._url,
+                    durability=durability,
+                    client=f"{self._topology.federation}.{self.party.id}",
+                ) as transport:
                     _logger.info("log opened", extra={"url": self._url, "durability": durability})
                     return await self._run(transport, compute)
         except asyncio.CancelledError:

@@ -31,7 +31,7 @@ def checkpoint(step: int) -> Checkpoint:
         digest="d",
         incarnation=1,
         cursor=Cursor(step=step),
-        inbound={},
+        inbound={"alice": LinkMark(offset=3 * step)},
         outbound={"alice": LinkMark(offset=step)},
         traffic=[],
         time=TimeSpent(
@@ -137,6 +137,26 @@ def test_a_full_disk_is_told_by_the_next_call(
         with pytest.raises(StorageError, match="no space left"):
             await next_call(writer)
         assert files.begun == [1]
+
+    check(tmp_path, body)
+
+
+def test_what_was_read_is_shown_once_the_checkpoint_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(writer: CheckpointWriter, files: SlowFiles, log: MemoryLog) -> None:
+        shown: list[tuple[str, dict[str, int], list[int]]] = []
+
+        async def commit(group: str, offsets: dict[str, int]) -> None:
+            shown.append((group, offsets, files.steps()))
+
+        monkeypatch.setattr(log, "commit", commit)
+        await writer.write(checkpoint(5))
+        await asyncio.to_thread(files.entered.acquire)
+        assert shown == []
+        files.allowed.release()
+        await writer.finish()
+        assert shown == [("small.bob", {"small.alice-to-bob.s": 15}, [5])]
 
     check(tmp_path, body)
 

@@ -67,6 +67,8 @@ class Watcher:
             self.done[party].append(key)
             if self.cuts.get(party) == key:
                 del self.cuts[party]
+                # So that it is known which checkpoint the next process finds.
+                await driver._checkpoints.finish()
                 raise Cut(f"after {key}")
             return result
 
