@@ -42,7 +42,6 @@ _PASSING = {
     20: "that too few replicas are in sync (min.insync.replicas)",
     INVALID_REPLICATION_FACTOR: "that it knows fewer brokers than replicas were asked for",
     41: "that another broker is the controller",
-    56: "that its disk failed or is full",
     74: "that another broker leads the partition",
     75: "that it does not lead the partition yet",
     78: "that it does not know yet what its replicas hold",
@@ -50,6 +49,7 @@ _PASSING = {
 }
 """What passes by itself when the cluster is as it should be."""
 
+_DISK_FAILED = 56
 _DENIED = {29: "topic", 30: "group", 31: "cluster", 65: "cluster"}
 _TOO_LARGE = frozenset({10, 18})
 _SEQUENCE = frozenset({46, 47, 90, *LOST_PRODUCER})
@@ -57,6 +57,10 @@ _SEQUENCE = frozenset({46, 47, 90, *LOST_PRODUCER})
 
 class NotYetError(Exception):
     """No answer, or one that says to ask again; the text says why. Stays in this package."""
+
+
+class DiskFailedError(NotYetError):
+    """Passes when another replica takes over, and never where there is none."""
 
 
 def check_answer(code: int, operation: str, topic: str, *, detail: str | None = None) -> None:
@@ -69,7 +73,7 @@ def check_answer(code: int, operation: str, topic: str, *, detail: str | None = 
         detail: what else the broker said.
 
     Raises:
-        NotYetError: ask again.
+        NotYetError: ask again; :class:`DiskFailedError` says it of a disk.
         TransportDenied: this user may not.
         UnknownTopic: the broker asked does not have the topic.
         RecordTooLarge: it is above the broker's limit.
@@ -80,6 +84,8 @@ def check_answer(code: int, operation: str, topic: str, *, detail: str | None = 
         return
     if code in _PASSING:
         raise NotYetError(f"the broker says {_PASSING[code]}")
+    if code == _DISK_FAILED:
+        raise DiskFailedError("the broker says that its disk failed or is full")
     if code in _DENIED:
         raise denied(operation, topic)
     if code in NO_SUCH_TOPIC or code == INVALID_TOPIC:

@@ -297,23 +297,24 @@ class PartitionReader:
                 self._unanswered_since = None
             self._poll = asyncio.get_running_loop().create_task(self._run())
 
-    def _wanted(self) -> int | None:
-        """Where to poll next: for more to keep, or else to see the end move."""
+    def _wanted(self) -> tuple[int, bool] | None:
+        """Where to poll next, and whether to keep what comes, or only to see the end move."""
         is_awaited = any(not wait.future.done() for wait in self._waits)
         interest = is_awaited or monotonic() < self._interest_until
         has_room = self._kept_bytes + FETCH_BYTES <= READ_AHEAD_BYTES
         if self._next is not None and has_room and interest:
-            return self._next
-        return self._end if is_awaited else None
+            return self._next, True
+        return (self._end, False) if is_awaited and self._end is not None else None
 
     async def _run(self) -> None:
         pause_s = FIRST_PAUSE_S
-        while (offset := self._wanted()) is not None:
-            self._polling_at, self._arrived = offset, asyncio.Event()
+        while (wanted := self._wanted()) is not None:
+            offset, keep = wanted
+            self._polling_at, self._arrived = offset if keep else None, asyncio.Event()
             if self._unanswered_since is None:
                 self._unanswered_since = monotonic()
             try:
-                await self._poll_once(offset)
+                await self._poll_once(offset, keep=keep)
                 pause_s = FIRST_PAUSE_S
             except NotYetError as error:
                 self._why = str(error)
@@ -330,15 +331,14 @@ class PartitionReader:
                 self._arrived.set()
         self._idle_since = monotonic()
 
-    async def _poll_once(self, offset: int) -> None:
-        # Where nothing is to be kept, the least that the leader can send is enough.
-        max_bytes = FETCH_BYTES if offset == self._next else 1
+    async def _poll_once(self, offset: int, *, keep: bool) -> None:
+        max_bytes = FETCH_BYTES if keep else 1  # At least one batch comes.
         try:
             fetched = await self._fetch(self._later, offset, max_wait_s=POLL_S, max_bytes=max_bytes)
         except _OutOfRangeError:
             await self._come_back(offset)
             return
-        if fetched.next_offset > offset == self._next:
+        if keep and fetched.next_offset > offset == self._next:
             self._kept += fetched.records
             self._kept_bytes += sum(map(_cost, fetched.records))
             self._next = fetched.next_offset

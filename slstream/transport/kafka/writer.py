@@ -23,6 +23,7 @@ from slstream.transport.contract import Record
 from slstream.transport.kafka.answers import (
     LOST_PRODUCER,
     NO_SUCH_TOPIC,
+    DiskFailedError,
     NotYetError,
     check_answer,
     unknown_topic,
@@ -40,8 +41,11 @@ from slstream.transport.kafka.topic_settings import FRAMING_BYTES
 from slstream.transport.kafka.topics import DescribedTopic, Topics
 from slstream.transport.kafka.wire import Exactly, ProduceRequest
 
-GATHER_BYTES = 524_288
+GATHER_BYTES = 1_048_576
 """Appends that are waiting together share a batch of up to this size."""
+
+TAKE_OVER_S = 5.0
+"""How long another replica may take to replace a leader whose disk failed."""
 
 _NO_TRANSACTION = (None, 2**31 - 1)
 
@@ -119,6 +123,8 @@ class PartitionWriter:
         self._target: DescribedTopic | None = None
         self._producer: Producer | None = None
         self._task: asyncio.Task[None] | None = None
+        self._disk_failed_at: float | None = None
+        """When the leader's disk failed, unless a batch was taken since."""
 
     @property
     def is_busy(self) -> bool:
@@ -160,6 +166,11 @@ class PartitionWriter:
                 pause_s = FIRST_PAUSE_S
             except NotYetError as error:
                 self.why, self._target = str(error), None
+                if isinstance(error, DiskFailedError) and self._disk_failed_at is None:
+                    self._disk_failed_at = monotonic()
+                if self._disk_is_gone:
+                    self._refuse(self._disk_error())
+                    continue
                 await self._cluster.pause(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             except TransportClosed:
@@ -247,6 +258,18 @@ class PartitionWriter:
         check_answer(code, "WRITE", self.place)
         return int(offset)
 
+    @property
+    def _disk_is_gone(self) -> bool:
+        failed_at = self._disk_failed_at
+        return failed_at is not None and monotonic() - failed_at >= TAKE_OVER_S
+
+    def _disk_error(self) -> TransportBroken:
+        return TransportBroken(
+            f"append to {self.place}: the disk of the partition's leader failed or is full, and no "
+            "other replica takes over; what was sent last may or may not be in the log. Make room "
+            "on the broker's disk and start the broker again, then start this again"
+        )
+
     async def _look(self) -> DescribedTopic:
         target = await self._topics.describe(self._topic)
         target.view.partition(self._partition)
@@ -259,7 +282,7 @@ class PartitionWriter:
         return Producer(id=answer.producer_id, epoch=answer.producer_epoch)
 
     def _confirm(self, batch: _Batch, offset: int) -> None:
-        self._batch = None
+        self._batch = self._disk_failed_at = None
         self.progress_at = monotonic()
         if self._producer is not None:
             self._producer.advance(len(batch.records))

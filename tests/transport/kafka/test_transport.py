@@ -1,0 +1,356 @@
+"""What the Kafka transport adds to the contract, on the broker that all tests share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from slstream.errors import (
+    ConfigError,
+    OffsetOutOfRange,
+    RecordTooLarge,
+    TransportError,
+    UnknownTopic,
+)
+from slstream.transport.connect import open_transport
+from slstream.transport.contract import Durability, Record, TopicConfig
+from slstream.transport.kafka import pool, reader
+from slstream.transport.kafka.batches import framed_size
+from tests.transport.kafka.logs import follow, new_topic, numbered, open_log, read_all, run, values
+
+pytest_plugins = ["tests.kafka.fixtures"]
+
+
+def test_a_monitor_reads_beside_a_writer_and_changes_nothing(kafka: str) -> None:
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log, await open_log(kafka, read_only=True) as monitor:
+            await log.create_topic(topic)
+            wait = asyncio.create_task(monitor.wait(topic, 0))
+            await log.append(topic, numbered(1))
+            assert await wait
+            assert values(await read_all(monitor, topic)) == [b"0"]
+            for call in (
+                monitor.create_topic(new_topic()),
+                monitor.delete_topic(topic),
+                monitor.append(topic, numbered(1)),
+                monitor.flush(),
+            ):
+                with pytest.raises(TransportError, match="opened for reading only"):
+                    await call
+            await monitor.commit(f"{topic}-group", {topic: 1})
+            assert await _committed(kafka, f"{topic}-group", topic) is None
+
+    run(body())
+
+
+async def _committed(address: str, group: str, topic: str) -> int | None:
+    consumer = AIOKafkaConsumer(bootstrap_servers=address, group_id=group)
+    await consumer.start()
+    try:
+        found = await consumer.committed(TopicPartition(topic, 0))
+    finally:
+        await consumer.stop()
+    return None if found is None else int(found)
+
+
+def test_offsets_of_a_reader_are_seen_by_kafkas_own_tools(kafka: str) -> None:
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log:
+            await log.create_topic(topic)
+            await log.append(topic, numbered(30))
+            for offset in range(1, 30):
+                await log.commit(f"{topic}-group", {topic: offset})
+        # Closing has waited for the last one.
+        assert await _committed(kafka, f"{topic}-group", topic) == 29
+
+    run(body())
+
+
+def test_the_largest_record_passes_with_key_and_headers(kafka: str) -> None:
+    async def body() -> None:
+        topic, limit = new_topic(), 100_000
+        async with await open_log(kafka) as log:
+            await log.create_topic(topic, TopicConfig(max_record_bytes=limit))
+            headers = tuple((f"h{i:03d}", b"x" * 6) for i in range(500))
+            record = Record(value=bytes(limit - 5000 - 10), key=bytes(10), headers=headers)
+            assert await log.append(topic, [record, record]) == 0
+            assert [r.headers for r in await read_all(log, topic)] == [headers] * 2
+
+    run(body())
+
+
+def test_a_large_append_is_cut_where_it_must_be(kafka: str) -> None:
+    """Its pieces are batches of records that fit together, in order."""
+
+    async def body() -> None:
+        topic, limit = new_topic(), 100_000
+        async with await open_log(kafka) as log:
+            await log.create_topic(topic, TopicConfig(max_record_bytes=limit))
+            whole = [Record(value=b"w" * 1000)] * (limit // 1064)
+            large = [Record(value=b"%04d" % i * 5000) for i in range(40)]
+            calls = [log.append(topic, large), log.append(topic, whole)]
+            assert await asyncio.gather(*calls) == [0, 40]
+            found = await read_all(log, topic)
+            assert values(found) == [r.value for r in (*large, *whole)]
+            # All records of a batch have the same LogAppendTime, and the second append is one.
+            assert len({r.timestamp_ms for r in found[40:]}) == 1
+
+    run(body())
+
+
+def test_small_appends_that_wait_share_a_batch(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log:
+            await log.create_topic(topic)
+            writer = log._writers.get(topic, 0)
+            batches: list[int] = []
+            confirm = writer._confirm
+
+            def count(batch: Any, offset: int) -> None:
+                batches.append(len(batch.records))
+                confirm(batch, offset)
+
+            monkeypatch.setattr(writer, "_confirm", count)
+            appends = (log.append(topic, [r]) for r in numbered(500))
+            assert await asyncio.gather(*appends) == list(range(500))
+            assert sum(batches) == 500
+            assert len(batches) <= 2
+
+    run(body())
+
+
+def test_a_topic_whose_limit_was_lowered_takes_what_still_fits(kafka: str) -> None:
+    """A batch of several appends is too large then; each one of them is judged by itself."""
+
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log:
+            await log.create_topic(topic)
+            await log.append(topic, numbered(1))
+            admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+            await admin.start()
+            limits = {"max.message.bytes": str(16_384 + 20_000)}
+            resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=limits)
+            await admin.alter_configs([resource])
+            await admin.close()
+            sizes = (15_000, 50_000, 18_000, 19_000)
+            outcomes = await asyncio.gather(
+                *(log.append(topic, [Record(value=bytes(size))]) for size in sizes),
+                return_exceptions=True,
+            )
+            assert [outcomes[0], *outcomes[2:]] == [1, 2, 3]
+            assert isinstance(outcomes[1], RecordTooLarge)
+            assert "50000" in str(outcomes[1])
+            assert [len(v) for v in values(await log.read(topic, 1))] == [15_000, 18_000, 19_000]
+
+    run(body())
+
+
+def test_what_retention_removed_is_named(kafka: str) -> None:
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log:
+            await log.create_topic(topic)
+            await log.append(topic, numbered(10))
+            admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+            await admin.start()
+            await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=4)})
+            await admin.close()
+            async with await open_log(kafka) as other:
+                assert await other.wait(topic, 2, timeout_s=5)
+                with pytest.raises(OffsetOutOfRange, match=r"4 to 10, found 2; .*retention"):
+                    await other.read(topic, 2)
+                assert await other.start_offset(topic) == 4
+                assert len(await read_all(other, topic)) == 6
+
+    run(body())
+
+
+def test_a_topic_created_again_is_another_one(kafka: str) -> None:
+    """Also for an object that has its records read ahead, and waits for more."""
+
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log, await open_log(kafka) as other:
+            await log.create_topic(topic)
+            await log.append(topic, numbered(50))
+            assert values(await other.read(topic, 0, max_records=1)) == [b"0"]
+            wait = asyncio.create_task(other.wait(topic, 50))
+            await asyncio.sleep(0.1)
+            await log.delete_topic(topic)
+            await log.create_topic(topic)
+            await log.append(topic, [Record(value=b"new %d" % i) for i in range(60)])
+            with pytest.raises(UnknownTopic, match=topic):
+                await wait
+            assert values(await other.read(topic, 1))[:1] == [b"new 1"]
+
+    run(body())
+
+
+def test_read_ahead_is_not_trusted_for_long(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "TRUST_S", 0.0)
+    monkeypatch.setattr(reader, "INTEREST_S", 0.0)
+
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log, await open_log(kafka) as other:
+            await log.create_topic(topic)
+            await log.append(topic, numbered(50))
+            assert values(await other.read(topic, 0, max_records=1)) == [b"0"]
+            await log.delete_topic(topic)
+            await log.create_topic(topic)
+            await log.append(topic, [Record(value=b"new %d" % i) for i in range(60)])
+            assert values(await other.read(topic, 1))[0] == b"new 1"
+
+    run(body())
+
+
+def test_a_wait_ends_soon_after_its_topic(kafka: str) -> None:
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log, await open_log(kafka) as other:
+            await log.create_topic(topic)
+            wait = asyncio.create_task(other.wait(topic, 0))
+            await asyncio.sleep(0.1)
+            await log.delete_topic(topic)
+            began = time.monotonic()
+            with pytest.raises(UnknownTopic, match=topic):
+                await wait
+            assert time.monotonic() - began < 2
+
+    run(body())
+
+
+def test_who_reads_slowly_holds_little(kafka: str) -> None:
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log, await open_log(kafka) as other:
+            await log.create_topic(topic)
+            assert await other.read(topic, 0) == []
+            wait = asyncio.create_task(other.wait(topic, 79))
+            await asyncio.gather(
+                *(log.append(topic, [Record(value=bytes(262_144))]) for _ in range(80))
+            )
+            # Though only a part of what comes before is kept.
+            assert await wait
+            await asyncio.sleep(0.2)
+            kept = other._readers.get(topic, 0)
+            assert 0 < kept._kept_bytes <= reader.READ_AHEAD_BYTES
+            assert sum(len(r.value) for r in kept._kept) <= reader.READ_AHEAD_BYTES
+            assert len(await follow(other, topic, 80)) == 80
+
+    run(body())
+
+
+def test_a_wait_and_its_read_cost_no_request_more_than_the_poll(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log, await open_log(kafka) as other:
+            await log.create_topic(topic)
+            assert await other.read(topic, 0) == []
+            asked = other._readers.get(topic, 0)._now
+            requests: list[object] = []
+            send = asked.send
+
+            async def count(address: Any, request: Any) -> Any:
+                requests.append(request)
+                return await send(address, request)
+
+            monkeypatch.setattr(asked, "send", count)
+            for offset in range(20):
+                wait = asyncio.create_task(other.wait(topic, offset))
+                await log.append(topic, [Record(value=b"%d" % offset)])
+                assert await wait
+                assert values(await other.read(topic, offset)) == [b"%d" % offset]
+            assert requests == []
+            # And the end is seen with one.
+            assert await other.read(topic, 20) == []
+            assert len(requests) == 1
+
+    run(body())
+
+
+def test_what_is_not_in_use_is_closed(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "MOST", 3)
+
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log:
+            await log.create_topic(topic, TopicConfig(partitions=8))
+            waits = [asyncio.create_task(log.wait(topic, 0, partition=p)) for p in range(5)]
+            await asyncio.sleep(0.2)
+            assert len(log._readers.all()) == 5
+            for p in range(8):
+                assert await log.append(topic, numbered(2), partition=p) == 0
+            assert await asyncio.gather(*waits) == [True] * 5
+            for p in (7, 6, 5, 0, 1, 2, 3, 4):
+                assert len(await log.read(topic, 0, partition=p)) == 2
+                assert await log.append(topic, numbered(1), partition=p) == 2
+            assert len(log._readers.all()) == 3
+            assert len(log._writers.all()) == 3
+
+    run(body())
+
+
+def test_a_topic_of_step_durability_is_forced_to_the_disk_append_by_append(kafka: str) -> None:
+    async def body() -> None:
+        async with await open_log(kafka, durability=Durability.STEP) as log:
+            admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+            topic = new_topic()
+            await log.create_topic(topic)
+            await admin.start()
+            resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+            (answer,) = await admin.describe_configs([resource])
+            await admin.close()
+            found = {name: value for name, value, *_ in answer.resources[0][4]}
+            assert found["flush.messages"] == "1"
+            assert found["message.timestamp.type"] == "LogAppendTime"
+            assert await log.append(topic, numbered(2)) == 0
+
+    run(body())
+
+
+def test_names_that_kafka_does_not_tell_apart_are_refused(kafka: str) -> None:
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log:
+            await log.create_topic(f"{topic}.a")
+            with pytest.raises(TransportError, match="collides"):
+                await log.create_topic(f"{topic}_a")
+
+    run(body())
+
+
+def test_more_replicas_than_brokers_are_explained(kafka: str) -> None:
+    async def body() -> None:
+        async with await open_transport(f"kafka://{kafka}?replication_factor=3") as log:
+            log._cluster.stuck_s = 0.5  # type: ignore[attr-defined]
+            with pytest.raises(TransportError, match=r"create topic .*fewer brokers than replicas"):
+                await log.create_topic(new_topic())
+
+    run(body())
+
+
+def test_a_bad_url_is_a_configuration_error() -> None:
+    async def body() -> None:
+        with pytest.raises(ConfigError, match="without a user or password"):
+            await open_transport("kafka://me:secret@host")
+
+    run(body())
+
+
+def test_frames_of_records_are_never_underestimated() -> None:
+    headers = (("a", b""), ("b" * 200, b"c" * 70_000))
+    for record in (Record(value=b""), Record(value=bytes(1 << 21), key=b"k", headers=headers)):
+        assert framed_size(record) >= len(record.value) + len(record.key or b"") + 20
