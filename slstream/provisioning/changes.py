@@ -1,4 +1,8 @@
-"""Changes to a Kafka cluster: each is made whatever becomes of the others."""
+"""Changes to a Kafka cluster: each is made whatever becomes of the others.
+
+A change that somebody else has made already is done: whoever looks at the cluster afterwards sees
+whether it is as it was to be.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +85,10 @@ def _create(admin: AdminClient, topics: Sequence[Topic]) -> tuple[Failure, ...]:
         for topic in topics
     ]
     answers = admin.create_topics(wanted, request_timeout=CALL_S, operation_timeout=CALL_S)
-    return _failures((f"create topic {name}", answer) for name, answer in answers.items())
+    return _failures(
+        ((f"create topic {name}", answer) for name, answer in answers.items()),
+        fine=KafkaError.TOPIC_ALREADY_EXISTS,
+    )
 
 
 def _alter(

@@ -34,10 +34,6 @@ _REMEDIES = {
     KafkaError.INVALID_REPLICATION_FACTOR: (
         "start the brokers that are missing, or change replication_factor in the transport's URL"
     ),
-    KafkaError.TOPIC_ALREADY_EXISTS: (
-        "run it again as a user who may see the topic (DESCRIBE), or when whoever creates it now "
-        "is done"
-    ),
     KafkaError.TOPIC_DELETION_DISABLED: "set delete.topic.enable=true on the broker",
     KafkaError.POLICY_VIOLATION: "ask who runs the broker: it has a policy for topics",
     KafkaError.INVALID_CONFIG: "ask who runs the broker whether it allows this setting",

@@ -18,7 +18,7 @@ from slstream.provisioning.plan import Desired, Plan, compare, is_ours
 SETTLED_S = 10.0
 """How long a broker may take to show what it has accepted."""
 
-_AGAIN_S = 0.1
+_AGAIN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +55,30 @@ def apply(admin: AdminClient, desired: Desired, plan: Plan, *, prune: bool) -> t
     Raises:
         TransportError: the cluster cannot be read.
     """
-    failures = perform(admin, plan.to_do(prune=prune))
-    failures += tuple(
+    deadline = time.monotonic() + SETTLED_S
+    while True:
+        failures = perform(admin, plan.to_do(prune=prune))
+        if failures:
+            return failures + _misfits(plan)
+        plan = difference(admin, desired)
+        left = plan.to_do(prune=prune)
+        if not left:
+            return _misfits(plan)
+        # Somebody else may have been faster, with other settings; or it does not show yet.
+        if time.monotonic() >= deadline:
+            return (
+                Failure(
+                    what=f"see {len(left)} of the changes",
+                    cause=f"the broker took them, and does not show them after {SETTLED_S:g} s",
+                    remedy="run it as a user who may see all topics of the federation, and alone",
+                ),
+                *_misfits(plan),
+            )
+        time.sleep(_AGAIN_S)
+
+
+def _misfits(plan: Plan) -> tuple[Failure, ...]:
+    return tuple(
         Failure(
             what=f"repair topic {misfit.topic}",
             cause=f"it has {misfit.what} {misfit.found}, expected {misfit.wanted}",
@@ -64,22 +86,6 @@ def apply(admin: AdminClient, desired: Desired, plan: Plan, *, prune: bool) -> t
         )
         for misfit in plan.misfits
     )
-    return failures or _unsettled(admin, desired, prune=prune)
-
-
-def _unsettled(admin: AdminClient, desired: Desired, *, prune: bool) -> tuple[Failure, ...]:
-    deadline = time.monotonic() + SETTLED_S
-    while left := difference(admin, desired).to_do(prune=prune):
-        if time.monotonic() >= deadline:
-            return (
-                Failure(
-                    what=f"see {len(left)} of the changes",
-                    cause=f"the broker took them, and does not show them after {SETTLED_S:g} s",
-                    remedy="look at topology diff; somebody else may be changing the same",
-                ),
-            )
-        time.sleep(_AGAIN_S)
-    return ()
 
 
 def remains(admin: AdminClient, federation: str, sessions: Sequence[str]) -> Remains:

@@ -139,6 +139,19 @@ def test_what_cannot_be_put_right_is_a_failure_and_keeps_nothing_else_back(
     until(lambda: difference(admin, provided.wanted).changes == plan.misfits)
 
 
+def test_what_somebody_else_has_made_meanwhile_is_put_right_too(provided: Provided) -> None:
+    admin, topic = provided.admin, f"{provided.name}.lobby"
+    until(lambda: difference(admin, provided.wanted).changes == ())
+    assert delete_topics(admin, [topic]) == ()
+    until(lambda: topic not in topic_names(admin, topic))
+    plan = difference(admin, provided.wanted)
+    assert {type(change) for change in plan.changes} == {CreateTopic}
+    theirs = Topic(name=topic, settings={"retention.ms": "60000"})
+    assert perform(admin, [CreateTopic(topic=theirs)]) == ()
+    assert apply(admin, provided.wanted, plan, prune=False) == ()
+    assert difference(admin, provided.wanted).changes == ()
+
+
 def test_each_change_fails_for_itself(provided: Provided) -> None:
     name = provided.name
     bad = Topic(name=f"{name}.divergences.x", settings={"retention.ms": "soon"})
