@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from slstream.cli.heartbeat import beating
 from slstream.cli.progress import Focus
 from slstream.cli.run_directory import shared_directory
 from slstream.cli.session_command import SessionOptions, session_options, show_session, type_of_path
@@ -59,10 +61,9 @@ def command(name: str, topology_path: Path, begin_new: bool, options: SessionOpt
     focus = Focus(party=name, metric=topology.metrics[0])
 
     def take_part(on_progress: Callable[[Progress], None]) -> Summary:
-        from slstream.party.runtime import run_party
+        from slstream.party.runtime import PartyRuntime
 
-        return run_party(
-            name, topology, directory=directory, on_progress=on_progress, begin_new=begin_new
-        )
+        runtime = PartyRuntime(name, topology, directory, on_progress, begin_new=begin_new)
+        return asyncio.run(beating(directory / name, runtime.run()))
 
     show_session(take_part, focus=focus, directory=directory, options=options, party=name)

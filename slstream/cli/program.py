@@ -29,6 +29,10 @@ COMMANDS = {
         module="slstream.cli.party",
         summary="Run one party alone; the others join through the log.",
     ),
+    "health": CommandPlace(
+        module="slstream.cli.health",
+        summary="Tell whether a party's process is alive, for container engines.",
+    ),
     "sessions": CommandPlace(
         module="slstream.cli.sessions",
         summary="List the sessions of a log: state, progress, bytes.",
