@@ -22,12 +22,12 @@ STAMP := $(VENV)/.slstream-setup
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint format clean
+.PHONY: help setup demo demo-kafka kafka test test-long lint format clean
 
 help: ## show this text
 	@echo 'make TARGET'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make the virtual environment, unless nothing changed since the last time
 
@@ -42,11 +42,20 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 demo: setup ## train a split model on real data: one label party, two feature parties
 	$(BIN)/slstream run topology/breast-cancer.yaml
 
+demo-kafka: setup ## the same on a Kafka broker, which is started for it
+	$(BIN)/python -m tests.kafka \
+	  $(BIN)/slstream run topology/breast-cancer.yaml --set 'transport=kafka://{address}'
+
+kafka: setup ## a Kafka broker to play with, until Ctrl-C
+	@$(BIN)/python -m tests.kafka
+
 # Style and types are among the tests (tests/test_static.py), so that nothing hides the rest.
 test: setup ## every check that takes minutes at most
+	@$(BIN)/python -m tests.kafka.finding
 	$(PYTEST) -m 'not long' $(PYTEST_ARGS)
 
 test-long: setup ## the tests that need many minutes
+	@$(BIN)/python -m tests.kafka.finding
 	$(PYTEST) -m long --timeout 3600 $(PYTEST_ARGS)
 
 lint: setup ## style and types

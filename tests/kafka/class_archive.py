@@ -1,13 +1,9 @@
-"""Jars with an archive of the classes that a broker loads, which halves the time of its start.
-
-``python -m tests.kafka.class_archive [VERSION]`` makes both ahead of the tests.
-"""
+"""Jars with an archive of the classes that a broker loads, which halves the time of its start."""
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
 
 from tests.kafka.broker import BrokerFailedError, ProcessBroker
 from tests.kafka.jars import VERSION, KafkaJars, alone, obtain
@@ -46,7 +42,3 @@ def _train(jars: KafkaJars) -> None:
     finally:
         broker.close()
         made.unlink(missing_ok=True)
-
-
-if __name__ == "__main__":
-    print(quick_jars(*sys.argv[1:2]).folder)  # noqa: T201 - that is what it is called for

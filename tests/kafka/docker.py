@@ -32,7 +32,7 @@ def why_not() -> str | None:
     if "DOCKER_HOST" not in os.environ and not Path("/var/run/docker.sock").exists():
         return "DOCKER_HOST is not set, and there is no /var/run/docker.sock"
     # Here and below, late: most runs of the tests have no use for these libraries.
-    from docker import from_env
+    from docker.client import from_env
     from docker.errors import DockerException
 
     try:

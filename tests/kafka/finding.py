@@ -1,6 +1,9 @@
 """Which broker the tests get: yours, one in a container, one as a process, or none.
 
 In this order: ``SLSTREAM_KAFKA=host:port``, a Docker engine, Java and Maven.
+
+``python -m tests.kafka.finding`` says which, and fetches a broker's jars ahead of the tests, none
+of which then needs the time for that.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import re
 from collections.abc import Callable
 from typing import NoReturn
 
+import click
 import pytest
 
 from tests.kafka import docker, jars
@@ -78,3 +82,18 @@ def no_kafka(reason: object) -> NoReturn:
 def in_ci() -> bool:
     """Whether ``CI`` is set and does not say no."""
     return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+def _told() -> str:
+    try:
+        jars = process_jars()
+    except NoKafkaError as error:
+        process = f"none, and the tests that need one are left out: {error}"
+    else:
+        process = f"Apache Kafka {jars.version} ({jars.folder})"
+    shared = given_address() or ("a container" if docker.why_not() is None else process)
+    return f"Kafka of the tests: {shared}\nKafka of the tests that kill or configure it: {process}"
+
+
+if __name__ == "__main__":
+    click.echo(_told())

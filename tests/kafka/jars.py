@@ -1,7 +1,4 @@
-"""The jars of an Apache Kafka broker, resolved by Maven once and kept in a cache folder.
-
-``python -m tests.kafka.jars [VERSION]`` fetches them ahead of the tests.
-"""
+"""The jars of an Apache Kafka broker, resolved by Maven once and kept in a cache folder."""
 
 from __future__ import annotations
 
@@ -11,14 +8,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["OLDER_VERSION", "VERSION", "KafkaJars", "NoKafkaError", "obtain", "why_not"]
+__all__ = ["OLDER_VERSION", "VERSION", "KafkaJars", "NoKafkaError", "alone", "obtain", "why_not"]
 
 VERSION = "4.3.0"
 """What ``make test`` runs against."""
@@ -182,7 +178,3 @@ def _java_version(java: str) -> str | None:
         return None
     found = re.search(r'version "(\d+[\d.]*)', done.stderr)
     return found[1].rstrip(".") if found else None
-
-
-if __name__ == "__main__":
-    print(obtain(*sys.argv[1:2]).folder)  # noqa: T201 - that is what it is called for
