@@ -143,7 +143,7 @@ class PartitionReader:
             return True
         if timeout_s is not None and timeout_s <= 0:
             return await self.end_offset() > offset
-        if self._view is None and not await self._find(timeout_s):
+        if self._view is None and not await self._find(offset, timeout_s):
             return False
         deadline = monotonic() + (math.inf if timeout_s is None else timeout_s)
         wait = _Wait(offset=offset, future=asyncio.get_running_loop().create_future())
@@ -181,12 +181,12 @@ class PartitionReader:
 
     # What is there now.
 
-    async def _find(self, timeout_s: float | None) -> bool:
+    async def _find(self, offset: int, timeout_s: float | None) -> bool:
         """Look the topic up for the first time; ``False`` when a short wait is over before."""
         limit_s = None if timeout_s is None else max(timeout_s, _FIND_S)
         try:
             async with asyncio.timeout(limit_s):
-                await self._cluster.insist(f"find {self.place}", self._known)
+                await self._cluster.insist(self._waiting(offset), self._known)
         except TimeoutError:
             return False
         return True
@@ -371,7 +371,10 @@ class PartitionReader:
     def _raise_if_stuck(self, offset: int) -> None:
         since = self._unanswered_since
         if since is not None and monotonic() - since >= self._cluster.stuck_s:
-            raise self._cluster.timeout(f"wait for {self.place} at offset {offset}", self._why)
+            raise self._cluster.timeout(self._waiting(offset), self._why)
+
+    def _waiting(self, offset: int) -> str:
+        return f"wait for {self.place} at offset {offset}"
 
     # Both.
 
