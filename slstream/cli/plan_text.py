@@ -49,8 +49,8 @@ def plan_lines(plan: Plan, *, prune: bool) -> Iterator[str]:
     left = "" if prune else " (not needed by any party; left, unless with --prune)"
     for acl, operations in _grouped(c.acl for c in plan.changes if isinstance(c, RemoveAcl)):
         yield f"remove {_right(acl, operations)}{left}"
-    for acl, operations in _grouped(plan.wider):
-        yield f"note: beyond this federation, and left: {_right(acl, operations)}"
+    for acl, operations in _grouped(plan.others):
+        yield f"note: no party's, and left alone: {_right(acl, operations)}"
     if not plan.has_authorizer:
         yield (
             "note: the broker has no authorizer, so whoever can reach it may read and write "
@@ -63,7 +63,7 @@ def plan_document(plan: Plan) -> dict[str, JsonValue]:
     return {
         "authorizer": plan.has_authorizer,
         "changes": [_document(change) for change in plan.changes],
-        "wider_acls": [acl_document(acl) for acl in plan.wider],
+        "other_acls": [acl_document(acl) for acl in plan.others],
     }
 
 

@@ -186,10 +186,11 @@ def destroy(*, options: ProvisionOptions, is_sure: bool) -> ExitCode:
     """
     from slstream.provisioning.provisioner import destroy as destroy_all
     from slstream.provisioning.provisioner import remains
+    from slstream.provisioning.target import operator
 
     topology, settings = _kafka_topology(options)
     admin = _connect(settings, options)
-    gone = remains(admin, topology.federation, options.sessions)
+    gone = remains(admin, topology.federation, options.sessions, operator=operator(settings))
     if not options.as_json:
         _print_remains(gone, topology, settings)
     is_empty = not (gone.topics or gone.acls)

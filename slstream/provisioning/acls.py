@@ -114,18 +114,20 @@ def federation_acls(
     )
 
 
-def is_of_federation(acl: Acl, federation: str) -> bool:
-    """Whether an entry names nothing but topics or groups of one federation."""
-    return acl.name.startswith(f"{federation}.")
+def is_removable(acl: Acl, federation: str, operator: str | None) -> bool:
+    """Whether an entry that no party needs is this federation's to remove.
+
+    It names nothing but topics or groups of the federation, and is not the operator's own.
+    """
+    return acl.name.startswith(f"{federation}.") and acl.principal != operator
 
 
-def covers_federation(acl: Acl, federation: str) -> bool:
-    """Whether an entry is about more than a federation, and about its topics or groups too."""
-    if is_of_federation(acl, federation):
-        return False
+def concerns_federation(acl: Acl, federation: str) -> bool:
+    """Whether an entry is about topics or groups of a federation, and perhaps about others too."""
+    namespace = f"{federation}."
     if acl.pattern is Pattern.PREFIXED:
-        return f"{federation}.".startswith(acl.name)
-    return acl.name == "*"
+        return acl.name.startswith(namespace) or namespace.startswith(acl.name)
+    return acl.name == "*" or acl.name.startswith(namespace)
 
 
 def _party_acls(

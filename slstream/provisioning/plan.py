@@ -15,7 +15,7 @@ from slstream.frames.topics import (
     schemas_topic,
     telemetry_topic,
 )
-from slstream.provisioning.acls import Acl, covers_federation, is_of_federation
+from slstream.provisioning.acls import Acl, concerns_federation, is_removable
 from slstream.topology import Topology
 
 PARTITIONS = 1
@@ -41,6 +41,8 @@ class Desired:
     federation: str
     topics: tuple[Topic, ...]
     acls: frozenset[Acl]
+    operator: str | None = None
+    """Kafka's name of whoever is at work, if known: nobody takes rights from themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +112,9 @@ class Plan:
     """How a broker differs from what a federation needs."""
 
     changes: tuple[Change, ...]
-    wider: tuple[Acl, ...]
-    """Rights to more than the federation, and to its topics too: not ours to judge or remove."""
+    others: tuple[Acl, ...]
+    """Rights to the federation's topics that are not ours to judge: to more than those, too, or of
+    the operator."""
     has_authorizer: bool
 
     @property
@@ -197,12 +200,15 @@ def compare(desired: Desired, found: Found) -> Plan:
         there = found.topics.get(topic.name)
         changes += [CreateTopic(topic=topic)] if there is None else _differences(topic, there)
     if found.acls is None:
-        return Plan(changes=tuple(changes), wider=(), has_authorizer=False)
+        return Plan(changes=tuple(changes), others=(), has_authorizer=False)
     changes += [AddAcl(acl=acl) for acl in sorted(desired.acls - found.acls)]
     extra = sorted(found.acls - desired.acls)
-    changes += [RemoveAcl(acl=a) for a in extra if is_of_federation(a, desired.federation)]
-    wider = tuple(acl for acl in extra if covers_federation(acl, desired.federation))
-    return Plan(changes=tuple(changes), wider=wider, has_authorizer=True)
+    removed = [acl for acl in extra if is_removable(acl, desired.federation, desired.operator)]
+    others = tuple(
+        acl for acl in extra if acl not in removed and concerns_federation(acl, desired.federation)
+    )
+    changes += [RemoveAcl(acl=acl) for acl in removed]
+    return Plan(changes=tuple(changes), others=others, has_authorizer=True)
 
 
 def _differences(wanted: Topic, found: Topic) -> Iterable[Change]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from confluent_kafka.admin import AdminClient
 
 from slstream.frames.topics import parse_link_topic
-from slstream.provisioning.acls import Acl, is_of_federation
+from slstream.provisioning.acls import Acl, is_removable
 from slstream.provisioning.changes import delete_topics, perform, remove_acls
 from slstream.provisioning.cluster import TopicSize, found, topic_names, topic_sizes
 from slstream.provisioning.failure import Failure
@@ -88,17 +88,23 @@ def _misfits(plan: Plan) -> tuple[Failure, ...]:
     )
 
 
-def remains(admin: AdminClient, federation: str, sessions: Sequence[str]) -> Remains:
+def remains(
+    admin: AdminClient, federation: str, sessions: Sequence[str], *, operator: str | None
+) -> Remains:
     """What there is to be deleted of a federation.
 
     Args:
         admin: connected.
         federation: its name.
         sessions: only the links of these; none: everything, with the rights.
+        operator: whose own rights are kept, see :class:`Desired`.
 
     Raises:
         TransportError: it cannot be read.
     """
+    # Also for sessions alone: who may not see the rights may not see the topics, and would be told
+    # that there are none.
+    acls = found(admin, ()).acls or ()
     names = topic_names(admin, f"{federation}.")
     ours = [name for name in names if is_ours(name, federation)]
     if sessions:
@@ -106,9 +112,7 @@ def remains(admin: AdminClient, federation: str, sessions: Sequence[str]) -> Rem
         return Remains(topics=topic_sizes(admin, chosen), acls=(), foreign=())
     return Remains(
         topics=topic_sizes(admin, ours),
-        acls=tuple(
-            sorted(a for a in found(admin, ()).acls or () if is_of_federation(a, federation))
-        ),
+        acls=tuple(sorted(acl for acl in acls if is_removable(acl, federation, operator))),
         foreign=tuple(name for name in names if name not in ours),
     )
 

@@ -65,4 +65,11 @@ def desired(topology: Topology, settings: KafkaSettings, needs: Needs) -> Desire
     except ValueError as error:
         raise ConfigError(str(error)) from error
     acls = federation_acls(topology, principals=needs.principals, may_create=needs.may_create)
-    return Desired(federation=topology.federation, topics=topics, acls=acls)
+    return Desired(
+        federation=topology.federation, topics=topics, acls=acls, operator=operator(settings)
+    )
+
+
+def operator(settings: KafkaSettings) -> str | None:
+    """Kafka's name of whoever has these credentials; ``None`` when a certificate says it."""
+    return f"User:{settings.username}" if settings.username else None

@@ -194,9 +194,9 @@ def test_whoever_is_no_operator_is_told_what_it_takes(
     operator = Operator(tmp_path, secured_kafka.login("bob", "SASL_PLAINTEXT"))
     environment = {**operator.environment, "SLSTREAM_DEBUG": "1"}
     password = environment["SLSTREAM_KAFKA_PASSWORD"]
-    for verb in ("apply", "diff", "destroy"):
+    for verb in (["apply"], ["diff"], ["destroy"], ["destroy", "--session", "s1", "--yes"]):
         done = subprocess.run(
-            [sys.executable, "-m", "slstream", "topology", verb, str(operator.path)],
+            [sys.executable, "-m", "slstream", "topology", *verb, str(operator.path)],
             env=environment,
             capture_output=True,
             text=True,

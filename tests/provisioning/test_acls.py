@@ -12,9 +12,9 @@ from slstream.provisioning.acls import (
     Acl,
     Pattern,
     Resource,
-    covers_federation,
+    concerns_federation,
     federation_acls,
-    is_of_federation,
+    is_removable,
 )
 from slstream.topology import Topology
 from tests.provisioning.authorizer import allows
@@ -155,11 +155,11 @@ def entry(name: str, pattern: Pattern = Pattern.LITERAL) -> Acl:
 
 
 @pytest.mark.parametrize(
-    ("acl", "is_ours", "covers"),
+    ("acl", "removable", "concerned"),
     [
-        (entry("credit.lobby"), True, False),
-        (entry("credit.", Pattern.PREFIXED), True, False),
-        (entry("credit.x-to-", Pattern.PREFIXED), True, False),
+        (entry("credit.lobby"), True, True),
+        (entry("credit.", Pattern.PREFIXED), True, True),
+        (entry("credit.x-to-", Pattern.PREFIXED), True, True),
         (entry("credit", Pattern.PREFIXED), False, True),
         (entry("c", Pattern.PREFIXED), False, True),
         (entry("*"), False, True),
@@ -169,9 +169,11 @@ def entry(name: str, pattern: Pattern = Pattern.LITERAL) -> Acl:
         (entry("d", Pattern.PREFIXED), False, False),
     ],
 )
-def test_whose_topics_an_entry_is_about(acl: Acl, is_ours: bool, covers: bool) -> None:
-    assert is_of_federation(acl, "credit") == is_ours
-    assert covers_federation(acl, "credit") == covers
+def test_whose_topics_an_entry_is_about(acl: Acl, removable: bool, concerned: bool) -> None:
+    assert is_removable(acl, "credit", None) == removable
+    assert is_removable(acl, "credit", "User:ops") == removable
+    assert not is_removable(acl, "credit", "User:x"), "that is who would remove it"
+    assert concerns_federation(acl, "credit") == concerned
 
 
 def test_an_entry_in_words() -> None:

@@ -134,7 +134,7 @@ def test_what_is_as_it_should_be_differs_in_nothing(desired: Desired) -> None:
     )
     plan = compare(desired, found)
     assert plan.changes == ()
-    assert plan.wider == ()
+    assert plan.others == ()
     assert plan.has_authorizer
 
 
@@ -179,8 +179,23 @@ def test_rights_to_more_than_the_federation_are_told_and_left() -> None:
         operation="ALL",
     )
     plan = compare(wanted(), Found(topics={}, acls=frozenset({everything})))
-    assert plan.wider == (everything,)
+    assert plan.others == (everything,)
     assert plan.changes == ()
+
+
+def test_operators_keep_the_rights_with_which_they_work() -> None:
+    own = Acl(
+        principal="User:ops",
+        resource=Resource.TOPIC,
+        pattern=Pattern.PREFIXED,
+        name="credit.",
+        operation="ALL",
+    )
+    found = Found(topics={}, acls=frozenset({own}))
+    plan = compare(replace(wanted(), operator="User:ops"), found)
+    assert plan.changes == ()
+    assert plan.others == (own,)
+    assert compare(wanted(), found).changes == (RemoveAcl(acl=own),)
 
 
 def test_without_an_authorizer_no_right_is_missing() -> None:

@@ -68,7 +68,7 @@ def provided(secured_kafka: SecuredKafka, tmp_path: Path) -> Iterator[Provided]:
     assert {type(change) for change in plan.changes} == {CreateTopic, AddAcl}
     assert apply(admin, wanted, plan, prune=False) == ()
     yield Provided(admin=admin, login=login, wanted=wanted)
-    assert destroy(admin, remains(admin, topology.federation, ())) == ()
+    assert destroy(admin, remains(admin, topology.federation, (), operator=None)) == ()
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -115,7 +115,7 @@ def test_drift_is_seen_and_put_right(provided: Provided) -> None:
     assert difference(admin, wanted).changes == (RemoveAcl(acl=alien),)
     assert apply(admin, wanted, difference(admin, wanted), prune=True) == ()
     assert difference(admin, wanted).changes == ()
-    assert remains(admin, f"{name}x", ()).acls == (other,), "another federation's"
+    assert remains(admin, f"{name}x", (), operator=None).acls == (other,), "another federation's"
     assert remove_acls(admin, [other]) == ()
 
 
@@ -181,13 +181,13 @@ def test_what_is_lost_with_a_federation(provided: Provided) -> None:
     assert perform(admin, [CreateTopic(topic=Topic(name=f"{name}.events"))]) == ()
     until(lambda: f"{name}.events" in topic_names(admin, name))
 
-    gone = remains(admin, name, ())
+    gone = remains(admin, name, (), operator=None)
     assert {each.name for each in gone.topics} == {f"{name}.{t}" for t in (*LASTING, *LINKS)}
     assert {each.name: each.records for each in gone.topics if each.records} == {topic: 2}
     assert set(gone.acls) == provided.wanted.acls
     assert gone.foreign == (f"{name}.events",)
 
-    links = remains(admin, name, ["s1"])
+    links = remains(admin, name, ["s1"], operator=None)
     assert {each.name for each in links.topics} == {f"{name}.{link}" for link in LINKS}
     assert links.acls == ()
     assert links.foreign == ()
@@ -196,7 +196,7 @@ def test_what_is_lost_with_a_federation(provided: Provided) -> None:
 
     assert destroy(admin, gone) == (), "what is gone already is no failure"
     assert topic_names(admin, name) == (f"{name}.events",)
-    assert remains(admin, name, ()).acls == ()
+    assert remains(admin, name, (), operator=None).acls == ()
     assert delete_topics(admin, [f"{name}.events"]) == ()
 
 
@@ -210,5 +210,5 @@ def test_a_broker_that_keeps_no_rights(kafka: str, tmp_path: Path) -> None:
     assert {type(change) for change in plan.changes} == {CreateTopic}
     assert apply(admin, wanted, plan, prune=True) == ()
     assert difference(admin, wanted).changes == ()
-    assert destroy(admin, remains(admin, topology.federation, ())) == ()
+    assert destroy(admin, remains(admin, topology.federation, (), operator=None)) == ()
     assert topic_names(admin, topology.federation) == ()

@@ -59,7 +59,7 @@ def federation(
     assert user_of(secured_kafka, "admin").writable(topics) == set(topics)
     yield name
     operator = operator_of(secured_kafka)
-    assert destroy(operator, remains(operator, name, ())) == ()
+    assert destroy(operator, remains(operator, name, (), operator=None)) == ()
 
 
 @pytest.mark.parametrize("name", USERS)
@@ -109,7 +109,9 @@ def test_none_but_an_operator_deletes_changes_or_grants(
     failures = perform(user, [*changes, AddAcl(acl=right)])
     assert len(failures) == len(topics) + 1
     operator = operator_of(secured_kafka)
-    assert {each.name for each in remains(operator, federation, ()).topics} >= set(topics)
+    assert {each.name for each in remains(operator, federation, (), operator=None).topics} >= set(
+        topics
+    )
 
 
 def test_the_operator_can_delete_and_change(secured_kafka: SecuredKafka, tmp_path: Path) -> None:
@@ -120,7 +122,7 @@ def test_the_operator_can_delete_and_change(secured_kafka: SecuredKafka, tmp_pat
     change = ChangeSetting(topic=topic, setting="retention.ms", found="-1", wanted="1")
     assert perform(operator, [change]) == ()
     assert delete_topics(operator, [topic]) == ()
-    assert destroy(operator, remains(operator, name, ())) == ()
+    assert destroy(operator, remains(operator, name, (), operator=None)) == ()
 
 
 @pytest.mark.parametrize("name", USERS)
@@ -142,7 +144,7 @@ def test_a_party_by_another_name(secured_kafka: SecuredKafka, tmp_path: Path) ->
         assert User(secured_kafka.login("mallory", listener)).writable([topic]) == {topic}
         assert User(secured_kafka.login("bob", listener)).writable([topic]) == set()
     operator = operator_of(secured_kafka)
-    assert destroy(operator, remains(operator, name, ())) == ()
+    assert destroy(operator, remains(operator, name, (), operator=None)) == ()
 
 
 def test_links_that_only_an_operator_creates(secured_kafka: SecuredKafka, tmp_path: Path) -> None:
@@ -158,4 +160,4 @@ def test_links_that_only_an_operator_creates(secured_kafka: SecuredKafka, tmp_pa
         f"{name}.{topic}" for topic in MAY_WRITE["bob"]
     }
     operator = operator_of(secured_kafka)
-    assert destroy(operator, remains(operator, name, ())) == ()
+    assert destroy(operator, remains(operator, name, (), operator=None)) == ()

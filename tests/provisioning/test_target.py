@@ -64,6 +64,7 @@ def test_the_environment_says_who_asks(tmp_path: Path) -> None:
     }
     settings = kafka_settings(load_topology(tmp_path), environ)
     assert (settings.username, settings.password) == ("ops", "word")
+    assert desired(load_topology(tmp_path), settings, needs()).operator == "User:ops"
 
 
 def test_a_session_that_cannot_be_one(tmp_path: Path) -> None:
