@@ -21,7 +21,7 @@ from tests.kafka.settings import INDEX_BYTES, BrokerSettings, Node, scram_argume
 
 __all__ = ["Broker", "BrokerFailedError", "ClusterPlace", "ProcessBroker", "new_cluster_id"]
 
-_START_S = 30
+_START_S = 45
 _STOP_S = 10
 _FORMAT_S = 30
 _LOG_TAIL = 3000
