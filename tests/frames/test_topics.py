@@ -10,9 +10,12 @@ from slstream.frames.topics import (
     LinkName,
     TelemetryName,
     check_name,
+    consumer_group,
     divergences_topic,
     incarnations_topic,
+    link_prefix,
     link_topic,
+    links_prefix,
     lobby_topic,
     parse_link_topic,
     parse_telemetry_topic,
@@ -125,3 +128,27 @@ def test_other_topics_are_not_links(topic: str) -> None:
 def test_other_topics_are_not_telemetry(topic: str) -> None:
     with pytest.raises(ValueError, match=r"expected '<federation>\.telemetry\.<party>'"):
         parse_telemetry_topic(topic)
+
+
+def test_what_rights_are_given_to() -> None:
+    topic = link_topic("credit", "bob", "alice", "s1")
+    assert links_prefix("credit", "bob") == "credit.bob-to-"
+    assert link_prefix("credit", "bob", "alice") == "credit.bob-to-alice."
+    assert topic.startswith(link_prefix("credit", "bob", "alice"))
+    assert topic.startswith(links_prefix("credit", "bob"))
+    assert not link_topic("credit", "bobby", "alice", "s1").startswith(
+        links_prefix("credit", "bob")
+    )
+    assert not link_topic("credit", "bob", "alice-x", "s1").startswith(
+        link_prefix("credit", "bob", "alice")
+    )
+    assert consumer_group("credit", "bob") == "credit.bob"
+
+
+@pytest.mark.parametrize("name", ["a.b", "", "to", "A"])
+def test_rights_are_given_to_proper_names_only(name: str) -> None:
+    for function in (links_prefix, consumer_group):
+        with pytest.raises(ValueError, match="name: expected"):
+            function("credit", name)
+    with pytest.raises(ValueError, match="name: expected"):
+        link_prefix("credit", name, "alice")
