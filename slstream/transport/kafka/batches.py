@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -20,6 +22,8 @@ _MAGIC = 2
 _RECORD_BYTES = 36
 """Most that frames a record: seven variable-length numbers and an attribute byte."""
 _HEADER_BYTES = 10
+_AT_ONCE = 1000
+"""Records that are parsed without a break: some milliseconds."""
 _NO_LIMIT = (1 << 31) - 1
 
 
@@ -58,12 +62,13 @@ def build_batch(records: Sequence[Record], producer: Producer) -> bytes:
     return bytes(builder.build())
 
 
-def parse_batches(
+async def parse_batches(
     topic: str, partition: int, data: bytes, offset: int
 ) -> tuple[list[StoredRecord], int]:
     """The records from an offset on, and the offset after all that ``data`` holds.
 
-    A batch at the end that is cut off is left out.
+    A batch at the end that is cut off is left out. Many small records take a while; the event loop
+    gets its turn between them.
 
     Raises:
         TransportBroken: the bytes are not what was written.
@@ -77,20 +82,11 @@ def parse_batches(
             batch = batches.next_batch()
             if not batch.validate_crc():
                 raise TransportBroken(f"{place}: the log's records are damaged (checksum)")
-            if not batch.is_control_batch:
-                found += (
-                    StoredRecord(
-                        topic=topic,
-                        partition=partition,
-                        offset=record.offset,
-                        timestamp_ms=record.timestamp,
-                        value=record.value or b"",
-                        key=record.key,
-                        headers=tuple((name, value or b"") for name, value in record.headers),
-                    )
-                    for record in batch
-                    if record.offset >= offset
-                )
+            for record in () if batch.is_control_batch else batch:
+                if record.offset >= offset:
+                    found.append(_stored(topic, partition, record))
+                    if len(found) % _AT_ONCE == 0:
+                        await asyncio.sleep(0)
             offset = max(offset, batch.next_offset)
     except (CorruptRecordException, UnicodeDecodeError) as error:
         raise TransportBroken(f"{place}: the log's records are damaged ({error})") from error
@@ -100,3 +96,15 @@ def parse_batches(
             "write here"
         ) from error
     return found, offset
+
+
+def _stored(topic: str, partition: int, record: Any) -> StoredRecord:
+    return StoredRecord(
+        topic=topic,
+        partition=partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp,
+        value=record.value or b"",
+        key=record.key,
+        headers=tuple((name, value or b"") for name, value in record.headers),
+    )

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
-MOST = 16
-"""What is kept open beside what is in use."""
+MOST = 32
+"""What is kept open beside what is in use: more than a party of a large federation has links."""
 IDLE_S = 60.0
 """After which something that is not in use is closed, when something else is used."""
 

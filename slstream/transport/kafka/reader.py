@@ -404,7 +404,9 @@ class PartitionReader:
             raise NotYetError("the topic was looked up again meanwhile")
         self._seen_at = monotonic()
         self._note_end(end)
-        records, next_offset = parse_batches(self._topic, self._partition, data or b"", offset)
+        records, next_offset = await parse_batches(
+            self._topic, self._partition, data or b"", offset
+        )
         return _Fetched(records=records, next_offset=next_offset, end=end)
 
     async def _ask(self, connections: Connections, view: TopicView, request: Exactly) -> Any:

@@ -239,6 +239,8 @@ class PartitionWriter:
 
     async def _send(self, batch: _Batch) -> int:
         """Send the batch once; gives the offset of its first record."""
+        if len(batch.data) > GATHER_BYTES:
+            await asyncio.sleep(0)  # Sending it keeps the event loop as long as building it did.
         target = self._target or await self._look()
         if target.view.id != batch.topic_id:
             raise unknown_topic(f"{self.place} any more: it was deleted and created again")

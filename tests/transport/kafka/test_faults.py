@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -43,7 +44,9 @@ def numbers(found: Sequence[bytes]) -> list[int]:
     return [int(value.partition(b":")[0]) for value in found]
 
 
-def test_a_killed_broker_loses_and_repeats_nothing(own_kafka: Broker) -> None:
+def test_a_killed_broker_loses_and_repeats_nothing(
+    own_kafka: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
     async def body() -> None:
         async with await open_log(own_kafka.address) as log:
             await log.create_topic("t")
@@ -63,6 +66,10 @@ def test_a_killed_broker_loses_and_repeats_nothing(own_kafka: Broker) -> None:
                     assert numbers(values(await read_all(late, "t"))) == list(range(200))
 
     run(body())
+    # Each of the three says so once, and nobody else says anything.
+    said = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert said.count("broker is back") == said.count("broker lost, trying again") == len(said) / 2
+    assert 2 <= len(said) <= 6
 
 
 def test_a_frozen_broker_loses_and_repeats_nothing(
