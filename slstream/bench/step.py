@@ -3,23 +3,30 @@
 Two parties in two processes train an MLP with a cut of 64 x 256: the label party in this process,
 the feature party in another. The fuse model notes the time of each forward pass; the interval
 between two of them is a step. The same model, trained in one process, is timed in the same way.
+
+Over Kafka the yardstick is a bare echo: aiokafka's own producer and consumer in two processes, with
+records of the sizes that a step's frames have.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 import numpy as np
 import torch
 from torch import nn
 
+from slstream.bench import bare_kafka
 from slstream.bench.report import Report, Result, at_most
 from slstream.errors import SlstreamError
 from slstream.party.centralised import train_centralised
@@ -27,11 +34,15 @@ from slstream.party.runtime import run_party
 from slstream.party.summary import Summary, TimeSpent
 from slstream.supervisor import write_topology
 from slstream.topology import Topology
+from slstream.transport.connect import open_transport
 
 BATCH = 64
 CUT = 256
 COLUMNS = 32
 OVERHEAD_MS = 5.0
+KAFKA_OVERHEAD_MS = 10.0
+KAFKA_ECHOES = 2.0
+"""Overhead of a step over Kafka in terms of a bare echo, at most."""
 _WARM_UP = 20
 _END_S = 30.0
 
@@ -70,16 +81,25 @@ def run(*, transport_url: str | None = None, steps: int = 200) -> Report:
         before = _one_process(plain)
         summary, other, split = _session(plain, directory / "default")
         raw = _topology(directory, transport_url, "raw32")
-        _, _, split_raw = _session(raw, directory / "raw32")
+        raw_summary, raw_other, split_raw = _session(raw, directory / "raw32")
         single = [*before, *_one_process(plain)]
+        echo, raw_echo = [], []
+        if is_kafka(transport_url):
+            echo = [_raw_echo(transport_url, "raw_echo_ms", summary, other, steps)]
+            raw_echo = [
+                _raw_echo(transport_url, "raw32_raw_echo_ms", raw_summary, raw_other, steps)
+            ]
+            asyncio.run(_remove(transport_url, [plain.federation, raw.federation]))
     step_ms, single_ms = median(split), median(single)
     done = summary.steps
     results = [
-        at_most("step_overhead_ms", step_ms - single_ms, "ms", OVERHEAD_MS),
+        at_most("step_overhead_ms", step_ms - single_ms, "ms", _target_ms(echo)),
+        *echo,
         Result(name="step_ms", value=step_ms, unit="ms"),
         Result(name="step_p95_ms", value=quantiles(split, n=20)[-1], unit="ms"),
         Result(name="one_process_step_ms", value=single_ms, unit="ms"),
         Result(name="raw32_step_overhead_ms", value=median(split_raw) - single_ms, unit="ms"),
+        *raw_echo,
         *_parts("label", summary.time["alice"], done),
         *_parts("feature", other.time["bob"], done),
     ]
@@ -92,6 +112,41 @@ def run(*, transport_url: str | None = None, steps: int = 200) -> Report:
         bench="step",
         results=tuple(results),
         notes=(f"cut {BATCH}x{CUT}; median of {steps} steps", *codecs),
+    )
+
+
+def is_kafka(transport_url: str | None) -> TypeGuard[str]:
+    """Whether brokers hold the log."""
+    return transport_url is not None and transport_url.startswith("kafka:")
+
+
+def _raw_echo(url: str, name: str, label: Summary, feature: Summary, rounds: int) -> Result:
+    """A bare round trip of records as large as the frames of a session's steps."""
+    there, back = (
+        round(traffic.wire_bytes / traffic.frames)
+        for summary, kind in ((feature, "activation"), (label, "gradient"))
+        for traffic in summary.traffic
+        if traffic.kind == kind
+    )
+
+    async def measure() -> float:
+        async with await open_transport(url) as log:
+            return await bare_kafka.echo_ms(url, log, there=there, back=back, rounds=rounds)
+
+    return Result(name=name, value=asyncio.run(measure()), unit="ms")
+
+
+async def _remove(url: str, federations: Sequence[str]) -> None:
+    """Leave nothing on a broker that is for other things."""
+    async with await open_transport(url) as log:
+        for federation in federations:
+            for topic in await log.topics(f"{federation}."):
+                await log.delete_topic(topic)
+
+
+def _target_ms(echo: list[Result]) -> float:
+    return (
+        min([KAFKA_OVERHEAD_MS, *(KAFKA_ECHOES * e.value for e in echo)]) if echo else OVERHEAD_MS
     )
 
 
@@ -124,7 +179,8 @@ def _write_tables(directory: Path, rows: int) -> None:
 
 def _topology(directory: Path, transport_url: str | None, codec: str | None) -> Topology:
     value: dict[str, object] = {
-        "federation": "bench-step",
+        # On a broker that others use, none that is there already.
+        "federation": f"bench-step-{os.getpid()}-{codec or 'default'}",
         "parties": {
             "alice": {"role": "label", "data": {"path": "alice.csv", "label": "y"}},
             "bob": {

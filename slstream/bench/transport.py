@@ -6,7 +6,6 @@ The other side is a process of its own, started with ``python -m slstream.bench.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import statistics
 import struct
@@ -20,6 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slstream.bench import bare_kafka
+from slstream.bench.loop_stall import watch_loop
+from slstream.bench.peer import DEADLINE_S, Peer, start_peer, tell
 from slstream.bench.report import Report, Result, at_least, at_most
 from slstream.errors import TransportTimeout
 from slstream.transport.connect import embedded_url, open_transport
@@ -31,7 +33,8 @@ _ECHO_ROUNDS = 200
 _RATE_HZ = 100.0
 _WARM_UP = 20
 _IN_FLIGHT = 16
-_DEADLINE_S = 30.0
+_RATIO_TO_AIOKAFKA = 0.9
+_LONGEST_STALL_MS = 50.0
 _STAMP = struct.Struct(">Q")
 """The key of a record: when it was sent, in ns of CLOCK_MONOTONIC, which all processes of a machine
 share."""
@@ -54,23 +57,26 @@ def run(
 
     Returns:
         ``throughput_mb_per_s``: 256 KiB records as fast as they go, until the other process has
-        them all. ``raw_file_mb_per_s``: the same bytes written to one file by one process.
+        them all.
         ``latency_p50_ms`` and ``latency_p99_ms``: 256 KiB records, 100 a second, from the call of
         ``append`` until the other process has the record. ``echo_<KiB>_kib_p50_ms``: there and
-        back, for small records.
+        back, for small records. On an embedded log, ``raw_file_mb_per_s``: the same bytes written
+        to one file by one process. On Kafka, ``ratio_to_aiokafka``: the throughput in terms of
+        aiokafka's own producer and consumer, and ``longest_loop_stall_ms``: for how long the
+        sending process's event loop did not come round at worst.
     """
     with tempfile.TemporaryDirectory(prefix="slstream-bench-") as scratch:
         bench = _Bench(url or embedded_url(Path(scratch) / "log"), durability, duration_s)
         results, sent = asyncio.run(bench.measure())
-        raw = _raw_file_mb_per_s(Path(scratch) / "raw", sent)
+        if bench.is_kafka:
+            yardsticks = []
+        else:
+            raw = _raw_file_mb_per_s(Path(scratch) / "raw", sent)
+            yardsticks = [Result(name="raw_file_mb_per_s", value=raw, unit="MB/s")]
     throughput, *others = results
     return Report(
         bench="transport",
-        results=(
-            throughput,
-            Result(name="raw_file_mb_per_s", value=raw, unit="MB/s"),
-            *others,
-        ),
+        results=(throughput, *yardsticks, *others),
         notes=(f"durability {durability}; {sent / 1e6:.0f} MB in the throughput part",),
     )
 
@@ -83,16 +89,34 @@ class _Bench:
     durability: Durability
     duration_s: float
 
+    @property
+    def is_kafka(self) -> bool:
+        """Whether brokers hold the log."""
+        return self.url.startswith("kafka:")
+
     async def measure(self) -> tuple[list[Result], int]:
         """All results that need two processes, throughput first, and the bytes that part sent."""
         async with await open_transport(self.url, durability=self.durability) as log:
             p50, p99 = await self._latency(log)
             echoes = [await self._echo(log, size) for size in _ECHO_BYTES]
-            throughput, sent = await self._throughput(log)
+            async with watch_loop() as stall:
+                throughput, sent = await self._throughput(log)
+            latencies = ("latency_p50_ms", p50), ("latency_p99_ms", p99)
+            if not self.is_kafka:
+                return [
+                    at_least("throughput_mb_per_s", throughput, "MB/s", 250),
+                    *(at_most(n, v, "ms", t) for (n, v), t in zip(latencies, (1, 10), strict=True)),
+                    *echoes,
+                ], sent
+            bare = await bare_kafka.throughput_mb_per_s(
+                self.url, log, record_bytes=_RECORD_BYTES, duration_s=self.duration_s
+            )
         return [
-            at_least("throughput_mb_per_s", throughput, "MB/s", 250),
-            at_most("latency_p50_ms", p50, "ms", 1),
-            at_most("latency_p99_ms", p99, "ms", 10),
+            Result(name="throughput_mb_per_s", value=throughput, unit="MB/s"),
+            Result(name="aiokafka_mb_per_s", value=bare, unit="MB/s"),
+            at_least("ratio_to_aiokafka", throughput / bare, "x", _RATIO_TO_AIOKAFKA),
+            at_most("longest_loop_stall_ms", 1000 * stall.longest_s, "ms", _LONGEST_STALL_MS),
+            *(Result(name=name, value=value, unit="ms") for name, value in latencies),
             *echoes,
         ], sent
 
@@ -138,27 +162,18 @@ class _Bench:
         return Result(name=name, value=statistics.median(trips[_WARM_UP:]), unit="ms")
 
     @asynccontextmanager
-    async def _peer(
-        self, log: Transport, role: str
-    ) -> AsyncIterator[tuple[str, str, asyncio.subprocess.Process]]:
+    async def _peer(self, log: Transport, role: str) -> AsyncIterator[tuple[str, str, Peer]]:
         """The other process, with a topic to it and one from it."""
         token = f"bench.{os.getpid()}.{time.monotonic_ns()}"
         topics = (f"{token}.there", f"{token}.back")
         for topic in topics:
             await log.create_topic(topic)
-        peer = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "slstream.bench.transport"),
-            *(role, self.url, self.durability, *topics),
-            stdout=asyncio.subprocess.PIPE,
-            limit=1 << 24,
-        )
         try:
-            await _line(peer)
-            yield *topics, peer
+            async with start_peer(
+                "slstream.bench.transport", role, self.url, self.durability, *topics
+            ) as peer:
+                yield *topics, peer
         finally:
-            if peer.returncode is None:
-                peer.kill()
-            await peer.wait()
             for topic in topics:
                 await log.delete_topic(topic)
 
@@ -167,34 +182,16 @@ def _stamped(value: bytes) -> Record:
     return Record(value=value, key=_STAMP.pack(time.monotonic_ns()))
 
 
-async def _line(peer: asyncio.subprocess.Process) -> dict[str, Any]:
-    """The next line that the other process prints: a JSON object.
-
-    Raises:
-        TransportTimeout: it printed none.
-    """
-    if peer.stdout is None:
-        raise TransportTimeout("the other process has no standard output")
-    async with asyncio.timeout(_DEADLINE_S):
-        line = await peer.stdout.readline()
-    if not line:
-        raise TransportTimeout(
-            "the other process ended before it was done; its standard error says why"
-        )
-    document: dict[str, Any] = json.loads(line)
-    return document
-
-
-async def _finish(log: Transport, topic: str, peer: asyncio.subprocess.Process) -> dict[str, Any]:
+async def _finish(log: Transport, topic: str, peer: Peer) -> dict[str, Any]:
     await log.append(topic, [Record(value=_END)])
-    found = await _line(peer)
-    await peer.wait()
+    found = await peer.line()
+    await peer.end()
     return found
 
 
 async def _next(log: Transport, topic: str, offset: int) -> Sequence[StoredRecord]:
-    if not await log.wait(topic, offset, timeout_s=_DEADLINE_S):
-        raise TransportTimeout(f"{topic}: no record {offset} within {_DEADLINE_S:g} s")
+    if not await log.wait(topic, offset, timeout_s=DEADLINE_S):
+        raise TransportTimeout(f"{topic}: no record {offset} within {DEADLINE_S:g} s")
     return await log.read(topic, offset)
 
 
@@ -214,22 +211,17 @@ async def _serve(role: str, url: str, durability: Durability, topic: str, back: 
     latencies_ms: list[float] = []
     offset = 0
     async with await open_transport(url, durability=durability) as log:
-        _print({"ready": True})
+        tell({"ready": True})
         while True:
             for record in await _next(log, topic, offset):
                 now = time.monotonic_ns()
                 if record.value == _END:
-                    _print({"ended_ns": now, "latencies_ms": latencies_ms})
+                    tell({"ended_ns": now, "latencies_ms": latencies_ms})
                     return
                 if role == "echo":
                     await log.append(back, [Record(value=record.value)])
                 latencies_ms.append((now - _STAMP.unpack(record.key or b"")[0]) / 1e6)
                 offset = record.offset + 1
-
-
-def _print(document: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(document) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":
