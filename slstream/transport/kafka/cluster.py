@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -87,6 +87,8 @@ class Cluster:
         self._brokers: dict[int, Address] = {}
         self._controller: Address | None = None
         self._answered: Address | None = None
+        self._turn = zlib.crc32(client.encode())
+        """Lets clients differ in whom they ask first."""
         self._closed = asyncio.Event()
         self._connections = self.connections(client)
 
@@ -253,7 +255,8 @@ class Cluster:
     def _addresses(self) -> list[Address]:
         """Whom to ask, best first: they answer, are known, or stand in the URL."""
         known = list(self._brokers.values())
-        random.shuffle(known)
+        first = self._turn % max(1, len(known))
+        known = known[first:] + known[:first]
         answered = [self._answered] if self._answered is not None else []
         return list(dict.fromkeys((*answered, *known, *self._first)))
 

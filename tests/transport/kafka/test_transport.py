@@ -21,6 +21,7 @@ from slstream.errors import (
 from slstream.transport.connect import open_transport
 from slstream.transport.contract import Durability, Record, TopicConfig
 from slstream.transport.kafka import pool, reader
+from slstream.transport.kafka.answers import NotYetError
 from slstream.transport.kafka.batches import framed_size
 from tests.transport.kafka.logs import follow, new_topic, numbered, open_log, read_all, run, values
 
@@ -192,6 +193,30 @@ def test_a_topic_created_again_is_another_one(kafka: str) -> None:
             with pytest.raises(UnknownTopic, match=topic):
                 await wait
             assert values(await other.read(topic, 1))[:1] == [b"new 1"]
+
+    run(body())
+
+
+def test_what_was_on_its_way_does_not_reach_another_topic(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log:
+            await log.create_topic(topic)
+            await log.append(topic, numbered(1))
+            asked = log._writers.get(topic, 0)._connections
+
+            async def lose(*_: object) -> None:
+                monkeypatch.undo()
+                await log.delete_topic(topic)
+                await log.create_topic(topic)
+                raise NotYetError("no answer")
+
+            monkeypatch.setattr(asked, "send", lose)
+            with pytest.raises(UnknownTopic, match="deleted and created again"):
+                await log.append(topic, numbered(1))
+            assert await log.append(topic, numbered(1)) == 0
 
     run(body())
 
