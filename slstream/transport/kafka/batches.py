@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
+from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
@@ -72,7 +72,7 @@ async def parse_batches(
 
     Raises:
         TransportBroken: the bytes are not what was written.
-        TransportError: somebody compressed them in a way that cannot be read here.
+        TransportError: somebody compressed them.
     """
     found: list[StoredRecord] = []
     place = f"{topic}[{partition}] at offset {offset}"
@@ -80,8 +80,15 @@ async def parse_batches(
         batches = MemoryRecords(data)
         while batches.has_next():
             batch = batches.next_batch()
-            if not batch.validate_crc():
+            if batch.magic == _MAGIC and not _is_intact(batch):
                 raise TransportBroken(f"{place}: the log's records are damaged (checksum)")
+            if batch.magic != _MAGIC or batch.compression_type:
+                # Frames are compressed already, and what grows when it is read has no bound.
+                raise TransportError(
+                    f"{place}: expected records as they were written, found compressed ones or of "
+                    "an old format; set the topic's compression.type to producer, and let nobody "
+                    "but the parties write to it"
+                )
             for record in () if batch.is_control_batch else batch:
                 if record.offset >= offset:
                     found.append(_stored(topic, partition, record))
@@ -90,12 +97,11 @@ async def parse_batches(
             offset = max(offset, batch.next_offset)
     except (CorruptRecordException, UnicodeDecodeError) as error:
         raise TransportBroken(f"{place}: the log's records are damaged ({error})") from error
-    except UnsupportedCodecError as error:
-        raise TransportError(
-            f"{place}: another program wrote compressed records ({error}); nothing but parties may "
-            "write here"
-        ) from error
     return found, offset
+
+
+def _is_intact(batch: Any) -> bool:
+    return bool(batch.validate_crc())
 
 
 def _stored(topic: str, partition: int, record: Any) -> StoredRecord:
