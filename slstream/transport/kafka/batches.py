@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ BATCH_BYTES = 61
 """Kafka's framing of a batch."""
 
 _MAGIC = 2
+_LENGTH_AT = 8
+_MAGIC_AT = 16
 _RECORD_BYTES = 36
 """Most that frames a record: seven variable-length numbers and an attribute byte."""
 _HEADER_BYTES = 10
@@ -77,18 +80,14 @@ async def parse_batches(
     found: list[StoredRecord] = []
     place = f"{topic}[{partition}] at offset {offset}"
     try:
+        _check_format(data, place)
         batches = MemoryRecords(data)
         while batches.has_next():
             batch = batches.next_batch()
-            if batch.magic == _MAGIC and not _is_intact(batch):
+            if not _is_intact(batch):
                 raise TransportBroken(f"{place}: the log's records are damaged (checksum)")
-            if batch.magic != _MAGIC or batch.compression_type:
-                # Frames are compressed already, and what grows when it is read has no bound.
-                raise TransportError(
-                    f"{place}: expected records as they were written, found compressed ones or of "
-                    "an old format; set the topic's compression.type to producer, and let nobody "
-                    "but the parties write to it"
-                )
+            if batch.compression_type:
+                raise _foreign(place)
             for record in () if batch.is_control_batch else batch:
                 if record.offset >= offset:
                     found.append(_stored(topic, partition, record))
@@ -98,6 +97,28 @@ async def parse_batches(
     except (CorruptRecordException, UnicodeDecodeError) as error:
         raise TransportBroken(f"{place}: the log's records are damaged ({error})") from error
     return found, offset
+
+
+def _check_format(data: bytes, place: str) -> None:
+    """Do nothing when all batches that ``data`` holds wholly have today's format."""
+    position = 0
+    while position + BATCH_BYTES <= len(data):
+        (length,) = struct.unpack_from(">i", data, position + _LENGTH_AT)
+        end = position + _LENGTH_AT + 4 + length
+        if length < BATCH_BYTES - _LENGTH_AT - 4:
+            raise CorruptRecordException(f"a batch of {length} bytes")
+        if end <= len(data) and data[position + _MAGIC_AT] != _MAGIC:
+            raise _foreign(place)
+        position = end
+
+
+def _foreign(place: str) -> TransportError:
+    # Frames are compressed already, and what grows when it is read has no bound.
+    return TransportError(
+        f"{place}: expected records as they were written, found compressed ones or of an old "
+        "format; set the topic's compression.type to producer, and let nobody but the parties "
+        "write to it"
+    )
 
 
 def _is_intact(batch: Any) -> bool:

@@ -94,3 +94,10 @@ def test_sequences_begin_again() -> None:
     producer = Producer(id=1, epoch=0, sequence=(1 << 31) - 2)
     producer.advance(5)
     assert producer.sequence == 3
+
+
+def test_what_has_an_old_format_is_refused() -> None:
+    data = bytearray(batch_of(RECORDS))
+    data[16] = 1
+    with pytest.raises(TransportError, match="old format"):
+        parse(bytes(data))
