@@ -11,6 +11,9 @@ from slstream.party.incarnation import Incarnation
 from slstream.party.party_files import PartyFiles
 from slstream.transport.contract import Transport
 
+LEAVE_S = 0.5
+"""How long a party that ends waits for its last checkpoint: it saves the next process steps."""
+
 
 class CheckpointWriter:
     """Forces the log to the disk and then writes a checkpoint, while the party goes on.
@@ -59,15 +62,20 @@ class CheckpointWriter:
         if self._writing is not None:
             await self._writing
 
-    async def cancel(self) -> None:
-        """End without a word; a file that is being written becomes whole or stays what it was."""
+    async def leave(self) -> None:
+        """End, whatever has happened: what is nearly done is done, all else is given up.
+
+        A file that is being written becomes whole or stays what it was.
+        """
         if self._writing is None:
             return
+        await asyncio.wait({self._writing}, timeout=LEAVE_S)
         self._writing.cancel()
         await asyncio.wait({self._writing})
         # What it failed of, if it did, has no bearing on how this party ends now.
         if not self._writing.cancelled():
             self._writing.exception()
+        self._writing = None
 
     async def _write(self, checkpoint: Checkpoint) -> None:
         await self._incarnation.require_newest()

@@ -1,11 +1,11 @@
-"""What was being done to the log when it failed."""
+"""What was being done to the log when it failed, and what to do about it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from slstream.errors import TransportError
+from slstream.errors import TransportDenied, TransportError
 
 
 @contextmanager
@@ -22,3 +22,19 @@ def doing(what: str) -> Iterator[None]:
         yield
     except TransportError as error:
         raise type(error)(f"cannot {what}: {error}") from error
+
+
+@contextmanager
+def provided_by(command: str) -> Iterator[None]:
+    """Say in an error about a missing right with which command an operator provides it.
+
+    Args:
+        command: ready to be copied into a shell.
+
+    Raises:
+        TransportDenied: with the command at the end.
+    """
+    try:
+        yield
+    except TransportDenied as error:
+        raise TransportDenied(f"{error}; to provide it: {command}") from error

@@ -22,6 +22,7 @@ from slstream.frames.topics import link_topic
 from slstream.party.checkpoint import Checkpoint, Standing
 from slstream.party.checkpoint_writer import CheckpointWriter
 from slstream.party.context import PartyContext
+from slstream.party.doing import provided_by
 from slstream.party.inbound import Inbound, Places
 from slstream.party.link_reader import Place
 from slstream.party.model_state import Trained
@@ -50,6 +51,7 @@ from slstream.protocol.actions import (
 )
 from slstream.protocol.messages import Abort, Message, Refuse, encode_message
 from slstream.protocol.session import Outcome, Session
+from slstream.topology.apply_command import apply_command
 
 LAST_WORD_S = 2.0
 """How long a failing party tries to tell its peers why."""
@@ -125,6 +127,10 @@ class Driver:
             take_over: fence older processes of this party off them. A replay does not, and uses
                 what each peer sent up to the last frame before it heeds that the peer gave up.
         """
+        with provided_by(apply_command(self._context.topology, [self._session])):
+            await self._open_links(take_over)
+
+    async def _open_links(self, take_over: bool) -> None:
         context, self.started_at = self._context, perf_counter()
         self._live = take_over
         own, federation = context.party.id, context.topology.federation
@@ -189,7 +195,7 @@ class Driver:
             await self.last_word(f"it failed unexpectedly ({type(error).__name__})")
             raise
         finally:
-            await self._checkpoints.cancel()
+            await self._checkpoints.leave()
 
     def ends_with(self, error: Exception) -> bool:
         """Whether an error ends the session for all.

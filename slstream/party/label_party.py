@@ -60,12 +60,14 @@ async def lead(context: PartyContext) -> Summary:
         )
 
     driver = Driver(context, session, peers, actions, watch)
-    await driver.open_links()
     try:
         # Once this is called the session may be known, whatever happens here.
         if resumed is None:
+            # Before its links are opened: when they cannot be, it is this session that goes on.
             await context.lobby.tell(announce)
+            await driver.open_links()
         else:
+            await driver.open_links()
             number = context.incarnation.number
             await context.lobby.tell(Resume(session=session, incarnation=number))
         said = "session announced" if resumed is None else "session resumed"

@@ -16,6 +16,7 @@ from slstream.party.address import log_url
 from slstream.party.compute import ComputeThread
 from slstream.party.context import PartyContext
 from slstream.party.divergences import Divergences
+from slstream.party.doing import provided_by
 from slstream.party.environment import environment
 from slstream.party.feature_party import follow
 from slstream.party.incarnation import Incarnation
@@ -30,6 +31,7 @@ from slstream.party.reporter import Reporter
 from slstream.party.summary import Summary
 from slstream.party.telemetry import PartyState, Progress
 from slstream.party.times import Times
+from slstream.topology.apply_command import apply_command
 from slstream.topology.topology import Topology
 from slstream.transport.connect import open_transport
 from slstream.transport.contract import Durability, Transport
@@ -192,8 +194,6 @@ class PartyRuntime:
         self, transport: Transport, compute: ComputeThread, reporter: Reporter
     ) -> Summary:
         topology = self._topology
-        incarnation = await Incarnation.claim(transport, topology.federation, self.party.id)
-        _logger.info("incarnation claimed", extra={"incarnation": incarnation.number})
         files = PartyFiles(
             self._directory,
             federation=topology.federation,
@@ -201,12 +201,15 @@ class PartyRuntime:
             keep_every_epochs=topology.checkpoints.keep_every_epochs,
         )
         lobby = Lobby(transport, topology.federation, topology.label_party.id)
-        await lobby.open()
         registry = RegistryLog(transport, topology.federation)
-        await registry.open()
         times = Times()
         negotiation = Negotiation(self.party.id, topology, registry, times)
-        await negotiation.open()
+        with provided_by(apply_command(topology)):
+            incarnation = await Incarnation.claim(transport, topology.federation, self.party.id)
+            _logger.info("incarnation claimed", extra={"incarnation": incarnation.number})
+            await lobby.open()
+            await registry.open()
+            await negotiation.open()
         context = PartyContext(
             party=self.party,
             topology=topology,

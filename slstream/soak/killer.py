@@ -84,6 +84,7 @@ class Killer:
             session = await self._session(log)
             for kill in plan:
                 topic = link_topic(self._federation, kill.sender, kill.receiver, session)
+                await self._open(log, topic)
                 await self._reach(log, topic, kill.frames)
                 kind = await self._perform(log, kill, topic)
                 self.done.append(DoneKill(planned=kill, kind=kind, at_ms=self._killed_at_ms))
@@ -104,6 +105,13 @@ class Killer:
                     continue
                 if isinstance(message, Announce) and message.federation == self._federation:
                     return message.session
+
+    async def _open(self, log: Transport, topic: str) -> None:
+        """Wait until a link is there: a session is announced first."""
+        while True:
+            if topic in await log.topics(topic):
+                return
+            await asyncio.sleep(POLL_S)
 
     async def _reach(self, log: Transport, topic: str, frames: int) -> None:
         """Wait until so many frames of a link stand."""

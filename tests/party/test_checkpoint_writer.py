@@ -80,7 +80,7 @@ def check(
                 await body(writer, files, log)
         finally:
             files.allowed.release(100)
-            await writer.cancel()
+            await writer.leave()
 
     asyncio.run(main())
 
@@ -190,13 +190,28 @@ def test_a_fenced_process_writes_none(tmp_path: Path) -> None:
     check(tmp_path, body)
 
 
-def test_cancelled_it_says_nothing(tmp_path: Path) -> None:
+def test_what_is_nearly_done_is_done_at_the_end(tmp_path: Path) -> None:
     async def body(writer: CheckpointWriter, files: SlowFiles, log: MemoryLog) -> None:
-        await writer.cancel()
-        files.refuse = True
-        files.allowed.release()
+        await writer.leave()
+        await writer.write(checkpoint(1))
+        asyncio.get_running_loop().call_later(0.1, files.allowed.release)
+        await writer.leave()
+        assert files.steps() == [1]
+
+    check(tmp_path, body)
+
+
+def test_a_party_that_ends_does_not_wait_for_a_disk_that_hangs_nor_tell_of_it(
+    tmp_path: Path,
+) -> None:
+    async def body(writer: CheckpointWriter, files: SlowFiles, log: MemoryLog) -> None:
         await writer.write(checkpoint(1))
         await asyncio.to_thread(files.entered.acquire)
-        await writer.cancel()
+        await writer.leave()
+        assert files.steps() == []
+        files.refuse = True
+        files.allowed.release(2)
+        await writer.write(checkpoint(2))
+        await writer.leave()
 
     check(tmp_path, body)
