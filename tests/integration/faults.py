@@ -11,6 +11,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from slstream.party import atomic_file, party_files
 from slstream.protocol.messages import decode_message
@@ -108,4 +109,8 @@ class AtFile:
         setattr(party_files, "write_atomically", write_atomically)  # noqa: B010 - as above
 
 
-Fault = AtAppend | AtFile
+class Fault(Protocol):
+    """What a process is to suffer from its beginning on."""
+
+    def install(self) -> None:
+        """Arm it in this process."""

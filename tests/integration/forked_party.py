@@ -72,6 +72,13 @@ class ForkedParty:
         return self.log.read_text() if self.log.exists() else ""
 
     @property
+    def pid(self) -> int:
+        """Of the process, also after its end."""
+        pid = self._process.pid
+        assert pid is not None
+        return pid
+
+    @property
     def sentinel(self) -> int:
         """Ready when it has ended."""
         return self._process.sentinel
@@ -83,9 +90,8 @@ class ForkedParty:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
-        pid = self._process.pid
-        if pid is not None and self._process.exitcode is None:
-            os.kill(pid, number)
+        if self._process.exitcode is None:
+            os.kill(self.pid, number)
 
     def end(self, patience_s: float = PATIENCE_S) -> int:
         """Wait for its end; its exit status."""
