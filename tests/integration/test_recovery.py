@@ -252,14 +252,14 @@ def test_other_bits_are_recorded_and_those_that_were_sent_stand(tmp_path: Path) 
         assert_all_end([*started[:2], bob])
     assert "environment changed: other bits may follow what=threads before=1 now=2" in bob.text
     assert "recomputed other bits than were sent; those that were sent stand" in bob.text
-    # The join, which tells the environment; then from the checkpoint between the epochs on, until
-    # what came was new.
+    # The join, which tells the environment; then from a checkpoint on, until what came was new. The
+    # one between the epochs may not have been written yet.
     recorded = log.divergences("bob")
-    assert [(each["kind"], each["epoch"], each["step"]) for each in recorded] == [
-        ("control", 0, 0),
-        ("activation", 2, 1),
-        ("activation", 2, 2),
-    ]
+    places = [(each["kind"], each["epoch"], each["step"]) for each in recorded]
+    epoch_2 = [("activation", 2, 1), ("activation", 2, 2)]
+    end_of_epoch_1 = [("activation", 1, 5), ("evaluation", 1, 0)]
+    assert places[0] == ("control", 0, 0)
+    assert places[1:] in (epoch_2, [*end_of_epoch_1, *epoch_2])
     assert all(each["logged_sha256"] != each["computed_sha256"] for each in recorded)
     found = summaries(run)
     assert found["alice"].weights == found["bob"].weights == found["carol"].weights
