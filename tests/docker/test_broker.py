@@ -73,7 +73,8 @@ def script(folder: Path, ports: dict[str, int]) -> Path:
 def broker(script: Path, ports: dict[str, int]) -> Iterator[str]:
     """Its address. It is started anew for each test, on the same data."""
     log = script.with_suffix(".log")
-    with log.open("wb") as output:
+    with log.open("ab") as output:
+        printed = output.tell()
         process = subprocess.Popen(
             ["bash", str(script)],
             stdout=output,
@@ -85,7 +86,7 @@ def broker(script: Path, ports: dict[str, int]) -> Iterator[str]:
         )
     try:
         deadline = time.monotonic() + START_S
-        while "Kafka Server started" not in log.read_text():
+        while b"Kafka Server started" not in log.read_bytes()[printed:]:
             assert process.poll() is None, log.read_text()[-3000:]
             assert time.monotonic() < deadline, log.read_text()[-3000:]
             time.sleep(0.05)
