@@ -12,7 +12,8 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from time import monotonic
 from typing import Any
 
@@ -66,6 +67,8 @@ class Append:
     asked_at: float = field(default_factory=monotonic)
     taken: int = 0
     """Records that are in a batch or in the log."""
+    stored: int = 0
+    """Records that are in the log."""
     first: int | None = None
     """Offset of the first record."""
 
@@ -120,6 +123,8 @@ class PartitionWriter:
         self._connections = cluster.connections(client_id)
         self._queue: deque[Append] = deque()
         self._batch: _Batch | None = None
+        self._following: _Batch | None = None
+        """What is sent after that; built while the leader is busy with it."""
         self._target: DescribedTopic | None = None
         self._producer: Producer | None = None
         self._task: asyncio.Task[None] | None = None
@@ -129,14 +134,15 @@ class PartitionWriter:
     @property
     def is_busy(self) -> bool:
         """Whether something waits or is on its way."""
-        return bool(self._queue) or self._batch is not None
+        return bool(self._queue or self._batch or self._following)
 
     @property
     def last(self) -> Append | None:
         """What was put last, if it is not settled."""
         if self._queue:
             return self._queue[-1]
-        return self._batch.parts[-1][0] if self._batch is not None else None
+        newest = self._following or self._batch
+        return newest.parts[-1][0] if newest is not None else None
 
     def put(self, append: Append) -> None:
         """Queue it; the order of calls is the order in the log."""
@@ -148,10 +154,10 @@ class PartitionWriter:
         """End at once, and tell all who wait."""
         if self._task is not None:
             self._task.cancel()
-        parts = self._batch.parts if self._batch is not None else []
+        parts = [part for batch in (self._batch, self._following) if batch for part in batch.parts]
         for append in (*(append for append, _ in parts), *self._queue):
             append.refuse(error)
-        self._batch = None
+        self._batch = self._following = None
         self._queue.clear()
         await self._connections.close()
 
@@ -159,6 +165,8 @@ class PartitionWriter:
         pause_s = FIRST_PAUSE_S
         while self.is_busy:
             try:
+                if self._batch is None:
+                    self._batch, self._following = self._following, None
                 if self._batch is None:
                     self._batch = await self._next_batch()
                 if self._batch is not None:
@@ -197,9 +205,41 @@ class PartitionWriter:
                 return None
         if self._producer is None:
             self._producer = await self._new_producer()
+        return self._build(target, self._producer)
+
+    def _build_following(self) -> None:
+        """Build what is sent after the batch on its way, if it is worth it and nothing is unclear.
+
+        A full batch takes as long to build as it takes the leader to store it. What is not full may
+        yet be joined by more.
+        """
+        batch, target, producer = self._batch, self._target, self._producer
+        if self._following or not (batch and target and producer and self._queue):
+            return
+        head, size = self._queue[0], 0
+        if head.taken == 0 and (
+            head.answer.done() or self._is_too_large(head, target.config.max_record_bytes)
+        ):
+            return
+        for each in chain.from_iterable(append.sizes[append.taken :] for append in self._queue):
+            size += each
+            if size > GATHER_BYTES // 2:
+                then = replace(producer)
+                then.advance(len(batch.records))
+                self._following = self._build(target, then)
+                return
+
+    def _build(self, target: DescribedTopic, producer: Producer) -> _Batch:
         parts, records = self._gather(target.config.max_record_bytes + FRAMING_BYTES)
-        data = build_batch(records, self._producer)
+        data = build_batch(records, producer)
         return _Batch(topic_id=target.view.id, parts=parts, records=records, data=data)
+
+    def _put_back(self, batch: _Batch | None) -> None:
+        """Let records be gathered again, that no leader has taken."""
+        for append, count in reversed(batch.parts if batch else []):
+            append.taken -= count
+            if not self._queue or self._queue[0] is not append:
+                self._queue.appendleft(append)
 
     def _gather(self, limit: int) -> tuple[list[tuple[Append, int]], list[Record]]:
         """Take records of the head, and of what follows it if there is room for all of that."""
@@ -248,14 +288,18 @@ class PartitionWriter:
             self._producer = await self._new_producer()
             batch.data = build_batch(batch.records, self._producer)
         request = ProduceRequest(self._topic, self._partition, int(REQUEST_S * 500), batch.data)
-        answer = await self._connections.send(
-            target.view.leader_of(self._partition), Exactly(request)
-        )
-        ((_, ((_, code, offset, *_),)),) = answer.topics
+        leader = target.view.leader_of(self._partition)
+        sending = asyncio.create_task(self._connections.send(leader, Exactly(request)))
+        try:
+            await asyncio.sleep(0)
+            self._build_following()
+            ((_, ((_, code, offset, *_),)),) = (await sending).topics
+        finally:
+            sending.cancel()
         if code in NO_SUCH_TOPIC:
             raise NotYetError("the broker says that there is no such topic")
         if code in LOST_PRODUCER:
-            self._producer = None
+            self._forget_producer()
             raise NotYetError("the broker has lost what it knew of this producer")
         check_answer(code, "WRITE", self.place)
         return int(offset)
@@ -283,6 +327,11 @@ class PartitionWriter:
         check_answer(answer.error_code, "IDEMPOTENT_WRITE", self.place)
         return Producer(id=answer.producer_id, epoch=answer.producer_epoch)
 
+    def _forget_producer(self) -> None:
+        """Go on as another one, also with what was built for this one and not sent."""
+        following, self._following, self._producer = self._following, None, None
+        self._put_back(following)
+
     def _confirm(self, batch: _Batch, offset: int) -> None:
         self._batch = self._disk_failed_at = None
         self.progress_at = monotonic()
@@ -292,7 +341,8 @@ class PartitionWriter:
             if append.first is None:
                 append.first = offset
             offset += count
-            if append.taken == len(append.records):
+            append.stored += count
+            if append.stored == len(append.records):
                 append.confirm()
 
     async def _take_back(self, error: RecordTooLarge) -> None:
@@ -305,19 +355,18 @@ class PartitionWriter:
         if batch is None or not lower:
             self._refuse(error)
             return
-        self._batch = self._producer = None
-        for append, count in reversed(batch.parts):
-            append.taken -= count
-            if not self._queue or self._queue[0] is not append:
-                self._queue.appendleft(append)
+        self._forget_producer()
+        self._batch = None
+        self._put_back(batch)
 
     def _refuse(self, error: TransportError) -> None:
         """Tell those whom it concerns, and go on with the rest as if they had not been."""
+        # A leader may or may not count what it has refused.
+        self._forget_producer()
+        self._target = None
         batch, self._batch = self._batch, None
         concerned = [append for append, _ in batch.parts] if batch else []
         if self._queue and (batch is None or self._queue[0] in concerned):
             concerned.append(self._queue.popleft())
         for append in concerned:
             append.refuse(error)
-        # A leader may or may not count what it has refused.
-        self._target = self._producer = None

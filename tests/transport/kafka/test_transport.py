@@ -197,6 +197,26 @@ def test_a_topic_created_again_is_another_one(kafka: str) -> None:
     run(body())
 
 
+def test_a_leader_that_forgot_its_producer_is_told_again(kafka: str) -> None:
+    """Here the producer has lost count: to the leader that is the same."""
+
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log:
+            await log.create_topic(topic)
+            await log.append(topic, numbered(1))
+            producer = log._writers.get(topic, 0)._producer
+            assert producer is not None
+            producer.advance(5)
+            frames = [Record(value=b"%d" % i * 300_000) for i in range(9)]
+            appends = (log.append(topic, [frame]) for frame in frames)
+            assert await asyncio.gather(*appends) == list(range(1, 10))
+            assert values(await read_all(log, topic))[1:] == [f.value for f in frames]
+            assert log._writers.get(topic, 0)._producer is not producer
+
+    run(body())
+
+
 def test_what_was_on_its_way_does_not_reach_another_topic(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
