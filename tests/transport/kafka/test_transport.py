@@ -107,6 +107,27 @@ def test_a_large_append_is_cut_where_it_must_be(kafka: str) -> None:
     run(body())
 
 
+def test_a_large_append_returns_when_its_last_piece_is_sent(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log:
+            await log.create_topic(topic)
+            writer, done = log._writers.get(topic, 0), []
+            confirm = writer._confirm
+
+            def look(batch: Any, offset: int) -> None:
+                confirm(batch, offset)
+                done.append(batch.parts[0][0].answer.done())
+
+            monkeypatch.setattr(writer, "_confirm", look)
+            assert await log.append(topic, [Record(value=bytes(600_000))] * 4) == 0
+            assert done == [False, False, False, True]
+
+    run(body())
+
+
 def test_small_appends_that_wait_share_a_batch(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         topic = new_topic()
