@@ -179,7 +179,8 @@ class PartitionWriter:
                 if self._disk_is_gone:
                     self._refuse(self._disk_error())
                     continue
-                await self._cluster.pause(pause_s)
+                with suppress(TransportClosed):  # Then there is nothing left to do either.
+                    await self._cluster.pause(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             except TransportClosed:
                 return  # Whoever closes tells those who wait.
