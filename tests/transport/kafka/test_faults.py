@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -206,7 +207,20 @@ def test_a_broker_that_stays_away_is_named(own_kafka: Broker) -> None:
         await asyncio.to_thread(own_kafka.start)
         assert await pending == [10]
         assert numbers(await follow(log, "t", 11)) == list(range(11))
-        # One that has something to send tries for a while.
+        # One that has something to send tries for a while, and leaves nothing behind.
+        unheard: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: unheard.append(told))
+        trying = await open_log(address)
+        assert await trying.end_offset("t") == 11
+        await asyncio.to_thread(own_kafka.kill)
+        pending = asyncio.create_task(append_all(trying, 1, first=11))
+        await asyncio.sleep(0.5)
+        await trying.aclose()
+        with pytest.raises(TransportBroken, match="may or may not be in the log"):
+            await pending
+        gc.collect()
+        assert unheard == []
+        await asyncio.to_thread(own_kafka.start)
         own_kafka.freeze()
         pending = asyncio.create_task(append_all(log, 1, first=11))
         await asyncio.sleep(0.1)
