@@ -218,6 +218,7 @@ def test_a_broker_that_stays_away_is_named(own_kafka: Broker) -> None:
         await trying.aclose()
         with pytest.raises(TransportBroken, match="may or may not be in the log"):
             await pending
+        del trying, pending
         gc.collect()
         assert unheard == []
         await asyncio.to_thread(own_kafka.start)
