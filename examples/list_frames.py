@@ -32,7 +32,7 @@ while left:
         headers = {name: value.decode() for name, value in record.headers()}
         print(
             f"{record.topic()} offset={record.offset()} timestamp={record.timestamp()[1]} "
-            f"key={record.key().decode()} kind={headers['kind']} step={headers['step']} "
+            f"key={record.key().decode()} kind={headers['kind']} step={headers.get('step', '-')} "
             f"schema={schema_id} chunk={chunk + 1}/{chunks} "
             f"record_bytes={len(record.value())} payload_bytes={payload_bytes}"
         )

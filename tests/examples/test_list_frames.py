@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from slstream.frames.header import HEADER_BYTES, decode_header
+from slstream.frames.link import FrameWriter
+from slstream.frames.topics import link_topic
 from slstream.transport.connect import open_transport
-from slstream.transport.contract import StoredRecord
+from slstream.transport.contract import Record, StoredRecord
 from tests.party.small_session import run_all, summary_of, topology
 from tests.source_tree import ROOT
 
@@ -37,6 +39,14 @@ def list_frames(session: str, *options: str) -> subprocess.CompletedProcess[str]
         check=False,
         timeout=40,
     )
+
+
+async def restart_label_party(url: str, federation: str, session: str) -> None:
+    """What a second process of hers begins with: a fence, which has no step."""
+    fence = FrameWriter(sender="alice", incarnation=2).fence()
+    record = Record(key=fence.key, headers=fence.headers, value=fence.value)
+    async with await open_transport(url) as log:
+        await log.append(link_topic(federation, "alice", "bob", session), [record])
 
 
 async def read_links(url: str, federation: str, session: str) -> list[StoredRecord]:
@@ -65,6 +75,7 @@ def session(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Session:
         ),
     )
     found = summary_of(outcomes["alice"]).session
+    asyncio.run(restart_label_party(f"kafka://{kafka}", federation, found))
     records = asyncio.run(read_links(f"kafka://{kafka}", federation, found))
     return Session(id=found, records=records)
 
@@ -76,15 +87,15 @@ def test_every_frame_is_listed_as_it_is_in_the_log(kafka: str, session: Session)
     expected = []
     for record in session.records:
         header, headers = decode_header(record.value), dict(record.headers)
-        kinds.add(header.kind.label)
+        kinds.add(headers["kind"].decode())
         payload_bytes = len(record.value) - HEADER_BYTES
         expected.append(
             f"{record.topic} offset={record.offset} timestamp={record.timestamp_ms} "
-            f"key={(record.key or b'').decode()} kind={header.kind.label} "
-            f"step={headers['step'].decode()} schema={header.schema_id} chunk=1/1 "
+            f"key={(record.key or b'').decode()} kind={headers['kind'].decode()} "
+            f"step={headers.get('step', b'-').decode()} schema={header.schema_id} chunk=1/1 "
             f"record_bytes={len(record.value)} payload_bytes={payload_bytes}"
         )
-    assert kinds >= {"control", "ids", "match", "activation", "gradient", "evaluation"}
+    assert kinds >= {"control", "fence", "ids", "match", "activation", "gradient", "evaluation"}
     assert sorted(listed.stdout.splitlines()) == sorted(expected)
 
 
