@@ -275,8 +275,8 @@ class PartitionWriter:
         size, index = append.largest
         return RecordTooLarge(
             f"{self.place}: record {-index} of this append has {size} bytes of key, headers and "
-            f"value; the topic takes {limit}, as it leaves {FRAMING_BYTES} of its max.message.bytes "
-            "to framing; raise max.message.bytes, or send smaller records"
+            f"value; the topic takes {limit}, as {FRAMING_BYTES} of its max.message.bytes are for "
+            "framing; raise max.message.bytes, or send smaller records"
         )
 
     async def _send(self, batch: _Batch) -> int:
