@@ -6,15 +6,22 @@ When the protocol comes to need another right, this is the test that says so.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
+from slstream.party.summary import Summary
 from slstream.provisioning.connection import connect
 from slstream.provisioning.provisioner import apply, destroy, difference, remains
 from slstream.provisioning.target import Needs, desired
+from slstream.topology import Topology
+from tests.kafka.login import Login
 from tests.kafka.shared import SecuredKafka
 from tests.party.federation import write_federation
 from tests.provisioning.federation import new_name
@@ -38,24 +45,82 @@ def start(
     )
 
 
-@pytest.mark.timeout(120)  # three processes import all that training needs
-def test_training_needs_the_rights_that_are_given(
-    secured_kafka: SecuredKafka, tmp_path: Path
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provisioned:
+    """Two parties and their broker, where an operator provides what is asked for."""
+
+    name: str
+    path: Path
+    load: Callable[[], Topology]
+    login: Login
+    admin: AdminClient
+
+    def apply(self, needs: Needs) -> None:
+        wanted = desired(self.load(), self.login.settings(), needs)
+        assert apply(self.admin, wanted, difference(self.admin, wanted), prune=False) == ()
+
+
+@pytest.fixture
+def provisioned(secured_kafka: SecuredKafka, tmp_path: Path) -> Provisioned:
     login, name = secured_kafka.login("admin", LISTENER), new_name()
     federation = write_federation(tmp_path)
     text = federation.path.read_text().replace("federation: tiny", f"federation: {name}")
     federation.path.write_text(f"{text}transport: {login.url}\n")
-    admin = connect(login.settings(), wait_s=20, on_wait=print)
-    wanted = desired(federation.load(), login.settings(), Needs(principals={}))
-    assert apply(admin, wanted, difference(admin, wanted), prune=False) == ()
+    return Provisioned(
+        name=name,
+        path=federation.path,
+        load=federation.load,
+        login=login,
+        admin=connect(login.settings(), wait_s=20, on_wait=print),
+    )
+
+
+@pytest.mark.timeout(120)
+def test_where_parties_may_not_create_topics_they_name_what_an_operator_runs(
+    provisioned: Provisioned, secured_kafka: SecuredKafka, tmp_path: Path
+) -> None:
+    provisioned.apply(Needs(principals={}, may_create=False))
+
+    def run(parties: Sequence[str]) -> dict[str, tuple[int, str]]:
+        running = {
+            party: start(party, party, provisioned.path, tmp_path / party, secured_kafka)
+            for party in parties
+        }
+        try:
+            said = {party: each.communicate(timeout=60)[1] for party, each in running.items()}
+        finally:
+            for process in running.values():
+                process.kill()
+                process.wait()
+        return {party: (running[party].returncode, said[party]) for party in parties}
+
+    status, said = run(["alice"])["alice"]
+    assert status == 1
+    link = re.search(rf"{provisioned.name}\.alice-to-bob\.(\S+): the broker does not allow", said)
+    assert link is not None, said
+    command = f"slstream topology apply {provisioned.path} --session {link[1]}"
+    assert said.rstrip().endswith(f"to provide it: {command}")
+
+    provisioned.apply(Needs(principals={}, may_create=False, sessions=(link[1],)))
+    ends = run(["alice", "bob"])
+    assert {party: end[0] for party, end in ends.items()} == {"alice": 0, "bob": 0}, ends
+    summary = Summary.from_json((tmp_path / "bob" / "bob" / "summary.json").read_text())
+    assert summary.session == link[1]
+
+
+@pytest.mark.timeout(120)  # three processes import all that training needs
+def test_training_needs_the_rights_that_are_given(
+    provisioned: Provisioned, secured_kafka: SecuredKafka, tmp_path: Path
+) -> None:
+    name = provisioned.name
+    provisioned.apply(Needs(principals={}))
 
     users = {"alice": "alice", "bob": "bob", "impostor": "mallory"}
     running = {
         who: start(
             "bob" if who == "impostor" else who,
             user,
-            federation.path,
+            provisioned.path,
             tmp_path / who,
             secured_kafka,
         )
@@ -74,6 +139,6 @@ def test_training_needs_the_rights_that_are_given(
     assert "slstream topology apply" in said["impostor"]
     assert secured_kafka.passwords["mallory"] not in said["impostor"]
 
-    gone = remains(admin, name, (), operator=None)
+    gone = remains(provisioned.admin, name, (), operator=None)
     assert sum("-to-" in topic.name for topic in gone.topics) == 2
-    assert destroy(admin, gone) == ()
+    assert destroy(provisioned.admin, gone) == ()
