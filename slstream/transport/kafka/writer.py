@@ -276,7 +276,8 @@ class PartitionWriter:
         return RecordTooLarge(
             f"{self.place}: record {-index} of this append has {size} bytes of key, headers and "
             f"value; the topic takes {limit}, as {FRAMING_BYTES} of its max.message.bytes are for "
-            "framing; raise max.message.bytes, or send smaller records"
+            "framing; raise max.message.bytes (`slstream topology apply` sets what parties expect), "
+            "or send smaller records"
         )
 
     async def _send(self, batch: _Batch) -> int:
