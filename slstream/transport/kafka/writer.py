@@ -276,7 +276,7 @@ class PartitionWriter:
         return RecordTooLarge(
             f"{self.place}: record {-index} of this append has {size} bytes of key, headers and "
             f"value; the topic takes {limit}, as {FRAMING_BYTES} of its max.message.bytes are for "
-            "framing; raise max.message.bytes (`slstream topology apply` sets what parties expect), "
+            "framing; raise max.message.bytes (`slstream topology apply` sets what parties want), "
             "or send smaller records"
         )
 
