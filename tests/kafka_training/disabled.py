@@ -1,0 +1,243 @@
+"""Parties that lack a mechanism: the negative controls of the tests here.
+
+Each function takes one mechanism out of the process that calls it, which is a party's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from slstream.errors import TransportBroken, TransportError
+from slstream.frames.frame import Frame
+from slstream.frames.header import decode_header
+from slstream.frames.link import FrameReader
+from slstream.party import atomic_file, inbound, outbound
+from slstream.transport.contract import Record
+from slstream.transport.kafka import answers, cluster, connections, reader, transport, writer
+from slstream.transport.kafka.batches import Producer
+from slstream.transport.kafka.transport import KafkaTransport
+from tests.integration.faults import kind_of
+
+__all__ = ["Without", "without"]
+
+
+@dataclass(frozen=True, slots=True)
+class Without:
+    """To be installed in a party."""
+
+    mechanisms: tuple[str, ...]
+    """Names of functions below."""
+
+    def install(self) -> None:
+        """Take them out of this process."""
+        for name in self.mechanisms:
+            _MECHANISMS[name]()
+
+
+def without(*mechanisms: str) -> Without:
+    """A party that lacks these."""
+    assert set(mechanisms) <= set(_MECHANISMS), mechanisms
+    return Without(mechanisms)
+
+
+_MECHANISMS: dict[str, Callable[[], None]] = {}
+
+
+def _mechanism(function: Callable[[], None]) -> Callable[[], None]:
+    _MECHANISMS[function.__name__] = function
+    return function
+
+
+def _in_training(action: Callable[[KafkaTransport], None]) -> None:
+    """Do something once this party sends its first tensor; setting a session up is left alone."""
+    original, armed = KafkaTransport.append, [True]
+
+    async def append(
+        log: KafkaTransport, topic: str, records: Sequence[Record], *, partition: int = 0
+    ) -> int:
+        if armed and kind_of(records[0]) in ("activation", "gradient"):
+            armed.clear()
+            action(log)
+        return await original(log, topic, records, partition=partition)
+
+    setattr(KafkaTransport, "append", append)  # noqa: B010 - mypy takes no other method
+
+
+@_mechanism
+def patience() -> None:
+    """Give up at the first sign of trouble, nearly."""
+
+    def limit(log: KafkaTransport) -> None:
+        log._cluster.stuck_s = 0.5
+
+    _in_training(limit)
+
+
+@_mechanism
+def patience_at_first() -> None:
+    """Give up when the broker is away for a moment when the party starts."""
+    original: Any = cluster.Cluster.__init__
+
+    def __init__(self: cluster.Cluster, settings: Any, client: str, _: float) -> None:
+        original(self, settings, client, 1.5)
+
+    setattr(cluster.Cluster, "__init__", __init__)  # noqa: B010 - as above
+
+
+@_mechanism
+def retry() -> None:
+    """Take a connection that is cut for a failure."""
+
+    def lost(self: object, address: connections.Address, why: str) -> TransportError:
+        return TransportBroken(f"{address}: {why}")
+
+    setattr(connections.Connections, "_lost", lost)  # noqa: B010 - as above
+
+
+@_mechanism
+def identity() -> None:
+    """Let the broker take every batch for a new one; ask again soon."""
+
+    async def nobody(self: object) -> Producer:
+        return Producer(id=-1, epoch=-1)
+
+    setattr(writer.PartitionWriter, "_new_producer", nobody)  # noqa: B010 - as above
+    hurry()
+
+
+@_mechanism
+def hurry() -> None:
+    """Ask again when an answer takes a second: no mechanism, but what calls for some."""
+    for module in (connections, writer):
+        setattr(module, "REQUEST_S", 1.0)  # noqa: B010 - as above
+
+
+@_mechanism
+def duplicate_check() -> None:
+    """Take a repeated frame for the next one."""
+    original = FrameReader.push
+
+    def push(self: FrameReader, value: bytes) -> Frame | None:
+        header = decode_header(value)
+        if header.payload_bytes:  # A fence is not a frame.
+            self._next_sequence = min(self._next_sequence, header.sequence)
+        return original(self, value)
+
+    setattr(FrameReader, "push", push)  # noqa: B010 - as above
+
+
+@_mechanism
+def suppression() -> None:
+    """Send all frames after the checkpoint again, whether or not the link has them."""
+
+    async def is_logged(self: Any, frame: object) -> bool:
+        if self._catching_up:
+            self._catching_up = False
+            self._end = await self._transport.end_offset(self.topic)
+        return False
+
+    setattr(outbound.Outbound, "_is_logged", is_logged)  # noqa: B010 - as above
+
+
+@_mechanism
+def checkpoints() -> None:
+    """Write none, and believe that they are written."""
+    setattr(atomic_file, "write_atomically", lambda path, data: None)  # noqa: B010
+
+
+@_mechanism
+def unknown_topics() -> None:
+    """Wait for a topic that is not there to come back."""
+
+    def not_yet(topic: str) -> answers.NotYetError:
+        return answers.NotYetError(f"there is no topic {topic}")
+
+    def wait(log: KafkaTransport) -> None:
+        for module in (answers, cluster, reader, writer):
+            setattr(module, "unknown_topic", not_yet)  # noqa: B010 - as above
+
+    _in_training(wait)
+
+
+def _passing(codes: frozenset[int]) -> None:
+    original = answers.check_answer
+
+    def check_answer(code: int, *arguments: Any, **more: Any) -> None:
+        if code in codes:
+            raise answers.NotYetError(f"error {code}")
+        original(code, *arguments, **more)
+
+    def wait(log: KafkaTransport) -> None:
+        for module in (answers, cluster, reader, writer):
+            setattr(module, "check_answer", check_answer)  # noqa: B010 - as above
+
+    _in_training(wait)
+
+
+@_mechanism
+def refusals() -> None:
+    """Take what the broker does not allow for what it does not do yet."""
+    _passing(frozenset({29, 30, 31, 65}))
+
+    def not_yet(error: object) -> None:
+        return None
+
+    setattr(connections, "_refusal", not_yet)  # noqa: B010 - as above
+
+
+@_mechanism
+def record_limits() -> None:
+    """Try again what is too large."""
+    _passing(frozenset({10, 18}))
+
+
+@_mechanism
+def disk_failures() -> None:
+    """Wait for a disk to come back."""
+    setattr(writer, "TAKE_OVER_S", 3600.0)  # noqa: B010 - as above
+
+
+@_mechanism
+def offset_check() -> None:
+    """Go on with the oldest record where the wanted one was removed, as consumers often do."""
+    original = reader.PartitionReader.read
+
+    async def read(self: Any, offset: int, *limits: int) -> Any:
+        start = await self.start_offset()
+        found = await original(self, max(offset, start), *limits)
+        return [replace(record, offset=record.offset) for record in found]
+
+    setattr(reader.PartitionReader, "read", read)  # noqa: B010 - as above
+
+
+@_mechanism
+def hard_close() -> None:
+    """Let closing wait for the broker."""
+    setattr(transport, "_FINISH_S", 3600.0)  # noqa: B010 - as above
+    setattr(connections.Connections, "close", _never)  # noqa: B010 - as above
+
+
+async def _never(self: object) -> None:
+    import asyncio
+
+    await asyncio.sleep(3600)
+
+
+@_mechanism
+def bounded_memory() -> None:
+    """Keep 4 MiB for each second of waiting."""
+    kept: list[bytes] = []
+    original = inbound.Inbound.next
+
+    async def next_(self: inbound.Inbound, *arguments: Any, **more: Any) -> Any:
+        on_tick = more.pop("on_tick")
+
+        async def hoard(waited_s: float) -> None:
+            kept.append(b"x" * 4_194_304)
+            await on_tick(waited_s)
+
+        return await original(self, *arguments, on_tick=hoard, **more)
+
+    setattr(inbound.Inbound, "next", next_)  # noqa: B010 - as above

@@ -1,0 +1,157 @@
+"""Trainings whose broker is killed, frozen, without room, or late."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from tests.integration.faults import Fault
+from tests.kafka.broker import Broker
+from tests.kafka.handles import StartKafka
+from tests.kafka.login import Login
+from tests.kafka.settings import BrokerSettings
+from tests.kafka_training.disabled import without
+from tests.kafka_training.training import PARTIES, Learned, Training, measured, memory_mib, training
+
+pytest_plugins = ["tests.kafka.fixtures"]
+
+pytestmark = pytest.mark.timeout(300)
+
+GROWTH_MIB = 48.0
+"""By which a party's memory may grow while a broker is away; read-ahead alone may take 8 MiB."""
+
+NAMED_S = 20.0
+"""In which a party names a failure that does not pass."""
+
+
+def memory(made: Training) -> dict[str, float]:
+    return {name: memory_mib(made.party(name)) for name in PARTIES}
+
+
+def train_with_kills(
+    broker: Broker, folder: Path, kills: int, disabled: Fault | None = None
+) -> Learned:
+    """Kill the broker in mid-training and start it again, some times."""
+    with training(folder, Login.to(broker.address), disabled=disabled) as made:
+        made.start()
+        before: dict[str, float] = {}
+        for number in range(kills):
+            made.reach(20 * number + 11)
+            broker.kill()
+            assert made.is_training, made.said()
+            before = before or memory(made)
+            broker.start()
+        made.reach(20 * kills)
+        grown = {name: now - before[name] for name, now in memory(made).items()}
+        measured(f"{kills} kills: memory grew by {grown} MiB")
+        assert max(grown.values()) < GROWTH_MIB
+        return made.finish()
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.long)])
+def test_a_broker_that_is_killed_again_and_again(
+    kills: int, own_kafka: Broker, tmp_path: Path, expected: Learned
+) -> None:
+    assert train_with_kills(own_kafka, tmp_path, kills) == expected
+
+
+@pytest.mark.long
+def test_without_patience_a_killed_broker_ends_the_training(
+    own_kafka: Broker, tmp_path: Path
+) -> None:
+    with pytest.raises(AssertionError, match=r"within 0\.5 s at "):
+        train_with_kills(own_kafka, tmp_path, 1, without("patience"))
+
+
+def train_frozen(
+    broker: Broker, folder: Path, frozen_s: float, disabled: Fault | None = None
+) -> Learned:
+    """Freeze the broker in mid-training."""
+    with training(folder, Login.to(broker.address), disabled=disabled) as made:
+        made.start()
+        made.reach(50)
+        broker.freeze()
+        try:
+            before = memory(made)
+            sleep(frozen_s)
+            assert made.is_training, made.said()
+            grown = {name: now - before[name] for name, now in memory(made).items()}
+        finally:
+            broker.thaw()
+        measured(f"frozen for {frozen_s} s: memory grew by {grown} MiB")
+        assert max(grown.values()) < GROWTH_MIB
+        began = monotonic()
+        made.reach(100)
+        measured(f"50 steps {monotonic() - began:.1f} s after it thawed")
+        return made.finish()
+
+
+@pytest.mark.long
+def test_a_broker_that_is_frozen(own_kafka: Broker, tmp_path: Path, expected: Learned) -> None:
+    assert train_frozen(own_kafka, tmp_path, 30) == expected
+
+
+@pytest.mark.long
+def test_without_patience_a_frozen_broker_ends_the_training(
+    own_kafka: Broker, tmp_path: Path
+) -> None:
+    with pytest.raises(AssertionError, match=r"within 0\.5 s at "):
+        train_frozen(own_kafka, tmp_path, 5, without("patience"))
+
+
+def train_with_a_full_disk(
+    start_kafka: StartKafka, folder: Path, disabled: Fault | None = None
+) -> Learned:
+    """Fill the disk in mid-training; once there is room, go on where it ended."""
+    broker = start_kafka(BrokerSettings(disks=2))
+    with training(folder, Login.to(broker.address), disabled=disabled) as made:
+        made.start()
+        made.reach(30)
+        # The larger link grows by 20 kB with each step.
+        broker.fill_disk(400_000)
+        said = made.end_of("bob", NAMED_S)
+        assert re.search(r"cannot send \w+ of epoch \d+, step \d+ to alice", said)
+        assert f"(topic {made.watcher.topic('bob', 'alice')}" in said
+        assert "the disk of the partition's leader failed or is full" in said
+        assert "Make room on the broker's disk and start the broker again" in said
+        broker.restart()
+        made.start("bob")
+        return made.finish()
+
+
+def test_a_full_disk(start_kafka: StartKafka, tmp_path: Path, expected: Learned) -> None:
+    assert train_with_a_full_disk(start_kafka, tmp_path) == expected
+
+
+@pytest.mark.long
+def test_without_looking_at_errors_a_full_disk_is_waited_for(
+    start_kafka: StartKafka, tmp_path: Path
+) -> None:
+    with pytest.raises(AssertionError, match="bob did not end within"):
+        train_with_a_full_disk(start_kafka, tmp_path, without("disk_failures"))
+
+
+def train_before_the_broker(broker: Broker, folder: Path, disabled: Fault | None = None) -> Learned:
+    """Start the parties first."""
+    broker.kill()
+    with training(folder, Login.to(broker.address), disabled=disabled) as made:
+        made.start()
+        for name in PARTIES:
+            made.party(name).wait_for("broker lost, trying again")
+        broker.start()
+        return made.finish()
+
+
+def test_parties_that_are_up_before_the_broker(
+    own_kafka: Broker, tmp_path: Path, expected: Learned
+) -> None:
+    assert train_before_the_broker(own_kafka, tmp_path) == expected
+
+
+@pytest.mark.long
+def test_without_patience_parties_need_the_broker_first(own_kafka: Broker, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"open the log within 1\.5 s at "):
+        train_before_the_broker(own_kafka, tmp_path, without("patience_at_first"))
