@@ -5,6 +5,7 @@ Each function takes one mechanism out of the process that calls it, which is a p
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ from slstream.errors import TransportBroken, TransportError
 from slstream.frames.frame import Frame
 from slstream.frames.header import decode_header
 from slstream.frames.link import FrameReader
-from slstream.party import atomic_file, inbound, outbound
+from slstream.party import inbound, outbound
 from slstream.transport.contract import Record
 from slstream.transport.kafka import answers, cluster, connections, reader, transport, writer
 from slstream.transport.kafka.batches import Producer
@@ -142,12 +143,6 @@ def suppression() -> None:
 
 
 @_mechanism
-def checkpoints() -> None:
-    """Write none, and believe that they are written."""
-    setattr(atomic_file, "write_atomically", lambda path, data: None)  # noqa: B010
-
-
-@_mechanism
 def unknown_topics() -> None:
     """Wait for a topic that is not there to come back."""
 
@@ -220,8 +215,6 @@ def hard_close() -> None:
 
 
 async def _never(self: object) -> None:
-    import asyncio
-
     await asyncio.sleep(3600)
 
 
