@@ -130,9 +130,8 @@ def train_given_up(
         made.start("bob", fault=FreezeBroker(broker=broker.pid, step=place_of(STEP), stuck_s=1))
         wait_until_frozen(broker)
         said = made.end_of("bob", 20)
-        assert re.match(
-            r"cannot send activation of epoch 6, step 5 to alice \(topic small\.bob-to-alice\.",
-            said,
+        assert said.startswith(
+            "cannot send activation of epoch 6, step 5 to alice (topic small.bob-"
         )
         assert "See whether the broker runs and can be reached from here" in said
         if early:
