@@ -205,5 +205,5 @@ def test_without_identity_the_log_has_it_twice_and_readers_take_one(
 def test_without_the_check_for_duplicates_it_is_taken_twice(
     start_kafka: StartKafka, tmp_path: Path
 ) -> None:
-    with pytest.raises(AssertionError, match="of epoch 6, step 5"):
+    with pytest.raises(AssertionError, match="bob sent activation of epoch 6, step 5; expected"):
         train_sent_again(start_kafka(), tmp_path, without("identity", "duplicate_check"))
