@@ -122,6 +122,7 @@ def train_with_a_full_disk(
         return made.finish()
 
 
+@pytest.mark.long
 def test_a_full_disk(start_kafka: StartKafka, tmp_path: Path, expected: Learned) -> None:
     assert train_with_a_full_disk(start_kafka, tmp_path) == expected
 
