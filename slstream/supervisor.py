@@ -23,6 +23,7 @@ from slstream.errors import (
     LocalProtocolError,
     SessionAborted,
     StorageError,
+    TransportError,
 )
 from slstream.party.address import log_url
 from slstream.party.lobby import Lobby, continues
@@ -36,8 +37,11 @@ from slstream.transport.embedded.folders import create_folder
 GRACE_S = 3.0
 """How long the other parties may take to end by themselves after one has failed."""
 
-END_S = 10.0
-"""How long a party may take to end after SIGTERM, before it is killed."""
+END_S = 3.5
+"""How long parties may take to end after SIGTERM, before they are killed: they lose nothing."""
+
+DRAIN_S = 1.0
+"""How long what parties have told last may take to be read."""
 
 RESTARTS = 10
 """How often a party that was killed is started again, by default."""
@@ -216,9 +220,14 @@ class _Supervisor:
                     await self._wait(topology_file)
                 finally:
                     await self._end()
-            for reader, follower in zip(readers, followers, strict=True):
+            for follower in followers:
                 follower.cancel()
-                await reader.drain()
+            # What cannot be shown by then is not worth a longer wait, or an error.
+            with contextlib.suppress(TimeoutError, TransportError):
+                # Who interrupts does not wait to be told.
+                async with asyncio.timeout(0 if self._stop.is_set() else DRAIN_S):
+                    for reader in readers:
+                        await reader.drain()
 
     def _to_resume(self, lobby: Lobby) -> str | None:
         """The session that the label party will go on with.
@@ -293,7 +302,12 @@ class _Supervisor:
                 if not done:
                     return
                 ends -= done
-                await self._lobby.refresh()
+                refreshing = asyncio.ensure_future(self._lobby.refresh())
+                await asyncio.wait({refreshing, stop}, return_when=asyncio.FIRST_COMPLETED)
+                if self._stop.is_set():
+                    refreshing.cancel()
+                    return
+                refreshing.result()
                 for party in self._to_restart():
                     await self._start(party, topology_file)
                     ends.add(asyncio.ensure_future(self._processes[party].wait()))
@@ -340,10 +354,10 @@ class _Supervisor:
             for process in alive.values():
                 with contextlib.suppress(ProcessLookupError):
                     process.kill() if kill else process.terminate()
-            # wait_for, as a timeout context does not work in a task that is being cancelled.
-            for process in alive.values():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), END_S)
+            if ends := [asyncio.ensure_future(process.wait()) for process in alive.values()]:
+                _, late = await asyncio.wait(ends, timeout=END_S)
+                for end in late:
+                    end.cancel()
 
     def _failed(self) -> list[str]:
         return [

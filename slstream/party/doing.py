@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from slstream.errors import TransportDenied, TransportError
+from slstream.errors import OffsetOutOfRange, TransportDenied, TransportError, UnknownTopic
+
+RESTORE = "restore the log from a copy, or begin a new session with --new"
+"""What to do when a part of a session's log is not there any more."""
 
 
 @contextmanager
@@ -38,3 +41,17 @@ def provided_by(command: str) -> Iterator[None]:
         yield
     except TransportDenied as error:
         raise TransportDenied(f"{error}; to provide it: {command}") from error
+
+
+@contextmanager
+def or_restored() -> Iterator[None]:
+    """Say what to do when a part of a session's log is not there any more.
+
+    Raises:
+        UnknownTopic: with the remedy at the end.
+        OffsetOutOfRange: the same.
+    """
+    try:
+        yield
+    except (UnknownTopic, OffsetOutOfRange) as error:
+        raise type(error)(f"{error}; {RESTORE}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from time import perf_counter
 from typing import Protocol
 
@@ -127,8 +127,11 @@ class Driver:
             take_over: fence older processes of this party off them. A replay does not, and uses
                 what each peer sent up to the last frame before it heeds that the peer gave up.
         """
-        with provided_by(apply_command(self._context.topology, [self._session])):
+        with self._provided():
             await self._open_links(take_over)
+
+    def _provided(self) -> AbstractContextManager[None]:
+        return provided_by(apply_command(self._context.topology, [self._session]))
 
     async def _open_links(self, take_over: bool) -> None:
         context, self.started_at = self._context, perf_counter()
@@ -181,7 +184,8 @@ class Driver:
                     outcome: Outcome = stop.value
                     await self._checkpoints.finish()
                     return outcome
-                result = await self._perform(action)
+                with self._provided():
+                    result = await self._perform(action)
                 if isinstance(action, Receive | Hear):
                     place = self._inbound[action.peer].taken
         except Abandoned:

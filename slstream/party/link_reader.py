@@ -9,7 +9,7 @@ from slstream.errors import RemoteProtocolError, SequenceError, SlstreamError
 from slstream.frames.frame import Frame
 from slstream.frames.header import FrameKind
 from slstream.frames.link import FrameReader, LinkPosition
-from slstream.party.doing import doing
+from slstream.party.doing import RESTORE, doing, or_restored
 from slstream.party.times import Times
 from slstream.protocol.messages import Abort, Message, Refuse, decode_message
 from slstream.transport.contract import Transport
@@ -101,7 +101,8 @@ class LinkReader:
         """
         if self._ready_cost >= READ_AHEAD_BYTES:
             return True
-        with self._times.measure("transport_s"), doing(f"read from {self.sender} ({self.place})"):
+        what = f"read from {self.sender} ({self.place})"
+        with self._times.measure("transport_s"), doing(what), or_restored():
             records = await self._transport.read(self.topic, self._offset)
         for record in records:
             try:
@@ -111,11 +112,7 @@ class LinkReader:
                     if isinstance(message, Abort | Refuse):
                         self.last_word = message
             except SlstreamError as error:
-                remedy = (
-                    "; restore the log from a copy, or begin a new session with --new"
-                    if isinstance(error, SequenceError)
-                    else ""
-                )
+                remedy = f"; {RESTORE}" if isinstance(error, SequenceError) else ""
                 raise RemoteProtocolError(
                     f"{self.sender} sent a record that is no frame of this link (topic "
                     f"{self.topic}, offset {record.offset}): {type(error).__name__}: {error}"

@@ -11,7 +11,7 @@ from slstream.frames.frame import Frame
 from slstream.frames.header import FrameKind
 from slstream.frames.link import MAX_FRAME_BYTES, FrameRecord, FrameWriter, record_headers
 from slstream.frames.wire_size import frame_wire_size
-from slstream.party.doing import doing
+from slstream.party.doing import doing, or_restored
 from slstream.party.ledger import Ledger
 from slstream.party.link_reader import LinkMark, LinkReader, Place
 from slstream.party.times import Times
@@ -204,7 +204,8 @@ class Outbound:
         )
 
     async def _append(self, records: list[FrameRecord], what: str) -> int:
-        with self._times.measure("transport_s"), doing(f"{what} (topic {self.topic})"):
+        place = Place(topic=self.topic, offset=self._end)
+        with self._times.measure("transport_s"), doing(f"{what} ({place})"), or_restored():
             return await self._transport.append(
                 self.topic,
                 [Record(key=r.key, headers=r.headers, value=r.value) for r in records],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from time import monotonic
 
@@ -16,6 +17,8 @@ from slstream.transport.contract import Record, Transport
 
 INTERVAL_S = 0.1
 _SEND_TIMEOUT_S = 5.0
+_LAST_S = 0.5
+"""How long a party that ends waits for the log to take its last events."""
 _MOST_QUEUED = 4096
 
 Listener = Callable[[Progress], None]
@@ -46,6 +49,8 @@ class Reporter:
         self._queue: deque[Progress] = deque(maxlen=_MOST_QUEUED)
         self._wake = asyncio.Event()
         self._closing = False
+        self._limit: asyncio.Timeout | None = None
+        """Of what is being asked of the log."""
         self._last_is_lasting = False
         self.latest = Progress(party=party, session="", state=PartyState.OPENING)
 
@@ -71,7 +76,8 @@ class Reporter:
     async def run(self) -> None:
         """Send until :meth:`close`; a failing log ends reporting, never the party."""
         try:
-            await self._transport.create_topic(self._topic)
+            async with self._limited(None):
+                await self._transport.create_topic(self._topic)
             while not (self._closing and not self._queue):
                 await self._wake.wait()
                 self._wake.clear()
@@ -84,8 +90,10 @@ class Reporter:
             self._queue.clear()
 
     def close(self) -> None:
-        """Send what is queued, then let :meth:`run` return."""
+        """Send what is queued, if that is quickly done, then let :meth:`run` return."""
         self._closing = True
+        if self._limit is not None:
+            self._limit.reschedule(asyncio.get_running_loop().time() + _LAST_S)
         self._wake.set()
 
     async def _send(self) -> None:
@@ -94,8 +102,16 @@ class Reporter:
         for event in events:
             self._listener(event)
         if events:
-            async with asyncio.timeout(_SEND_TIMEOUT_S):
+            async with self._limited(_SEND_TIMEOUT_S):
                 await self._transport.append(
                     self._topic,
                     [Record(key=e.party.encode(), value=e.to_json()) for e in events],
                 )
+
+    @asynccontextmanager
+    async def _limited(self, seconds: float | None) -> AsyncIterator[None]:
+        async with asyncio.timeout(_LAST_S if self._closing else seconds) as self._limit:
+            try:
+                yield
+            finally:
+                self._limit = None

@@ -43,7 +43,8 @@ def check_same_config(topic: str, existing: TopicConfig, wanted: TopicConfig) ->
         if found != asked:
             raise TopicExists(
                 f"topic {topic!r} exists with {field.name}={found}, and {field.name}={asked} was "
-                f"asked for; delete it first or ask for the same settings"
+                f"asked for; ask for the same, or change the topic's (on Kafka `slstream topology "
+                f"apply` does). To delete it would delete its records"
             )
 
 

@@ -226,11 +226,11 @@ class KafkaTransport(Transport):
     async def _close(self) -> None:
         # 1. Who waits for others is told.
         await asyncio.gather(*(r.close(self._closed_error()) for r in self._readers.all()))
-        # 2. What was appended is finished, if a broker is there.
+        # 2. What was appended is finished, if a broker is there and the caller has not gone.
         with suppress(TimeoutError):
             async with asyncio.timeout(_FINISH_S):
                 for writer in self._writers.all():
-                    while (last := writer.last) is not None:
+                    while (last := writer.awaited) is not None:
                         await asyncio.wait({last.settled})
         # 3. All else ends now.
         with suppress(TimeoutError):

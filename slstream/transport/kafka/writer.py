@@ -144,6 +144,15 @@ class PartitionWriter:
         newest = self._following or self._batch
         return newest.parts[-1][0] if newest is not None else None
 
+    @property
+    def awaited(self) -> Append | None:
+        """What was put last of that for which somebody waits."""
+        on_way = (part for batch in (self._following, self._batch) if batch for part in batch.parts)
+        for append in (*reversed(self._queue), *(append for append, _ in on_way)):
+            if not append.answer.done():
+                return append
+        return None
+
     def put(self, append: Append) -> None:
         """Queue it; the order of calls is the order in the log."""
         self._queue.append(append)
