@@ -70,6 +70,11 @@ def test_forwards_both_ways_and_counts(proxy: Proxy, upstream: Upstream) -> None
         assert len(receive(server, 300_000)) == 300_000
         server.sendall(b"answer")
         assert receive(client, 6) == b"answer"
+        # What has arrived is counted a moment later.
+        for _ in range(500):
+            if proxy.passed["down"]:
+                break
+            time.sleep(0.01)
         assert proxy.passed == {"up": 300_000, "down": 6}
         assert (proxy.accepted, proxy.open_connections) == (1, 1)
 

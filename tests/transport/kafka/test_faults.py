@@ -282,6 +282,7 @@ def test_a_broker_that_creates_topics_by_itself_is_not_led_to(start_kafka: Start
     run(body())
 
 
+@pytest.mark.long
 def test_a_lost_leader_is_replaced(kafka_cluster: KafkaCluster) -> None:
     async def body() -> None:
         settings = kafka_cluster.login().settings()
