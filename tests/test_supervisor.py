@@ -123,6 +123,7 @@ def test_a_party_that_is_killed_is_started_again(
     assert text.count("incarnation claimed") == 3
 
 
+@pytest.mark.long
 def test_a_party_that_is_killed_too_often_is_named_with_the_signal(tmp_path: Path) -> None:
     directory = tmp_path / "run"
     federation = topology(tmp_path, training=LONG)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from slstream.bench import step, transport
 from slstream.transport.connect import open_transport
 from tests.transport.logs import run
@@ -43,6 +45,7 @@ def test_a_transport_over_kafka_is_compared_with_aiokafka(kafka: str) -> None:
     assert topics_of_benches(url) == []
 
 
+@pytest.mark.long
 def test_a_step_over_kafka_is_compared_with_an_echo_of_its_bytes(kafka: str) -> None:
     url = f"kafka://{kafka}"
     report = step.run(transport_url=url, steps=20)

@@ -81,6 +81,7 @@ def test_six_kills_change_nothing(tmp_path: Path) -> None:
     assert (found["weights_equal"], found["divergences"]) == (2, 0)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_party_that_forgets_is_found_out(tmp_path: Path) -> None:
     """The negative control: what a checkpoint does not hold, a kill loses."""

@@ -96,6 +96,7 @@ def test_one_that_cannot_start_tells_why(start_kafka: StartKafka) -> None:
     assert "no.such.Authorizer" in str(caught.value)
 
 
+@pytest.mark.long
 def test_loses_a_full_disk_alone_if_it_has_another(start_kafka: StartKafka) -> None:
     broker = start_kafka(BrokerSettings(disks=2))
     login = Login.to(broker.address)
@@ -122,6 +123,7 @@ async def _send_until_refused(login: Login) -> None:
             await client.send_and_wait("t", bytes(50_000), partition=0)
 
 
+@pytest.mark.long
 def test_ends_when_its_only_disk_is_full(start_kafka: StartKafka) -> None:
     broker = start_kafka()
     login = Login.to(broker.address)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.kafka.clients import consume, create_topic, producer
 from tests.kafka.cluster import KafkaCluster
 
@@ -12,6 +14,7 @@ pytest_plugins = ["tests.kafka.fixtures"]
 _S = 30
 
 
+@pytest.mark.long
 def test_goes_on_without_the_leader_and_takes_it_back(kafka_cluster: KafkaCluster) -> None:
     login = kafka_cluster.login()
 

@@ -148,7 +148,7 @@ def train_given_up(
 @pytest.mark.parametrize(
     "early",
     [
-        pytest.param(False, id="restarted-after"),
+        pytest.param(False, id="restarted-after", marks=pytest.mark.long),
         pytest.param(True, id="restarted-before", marks=pytest.mark.long),
     ],
 )

@@ -116,6 +116,7 @@ def train_with_a_lower_limit(
         return made.finish()
 
 
+@pytest.mark.long
 def test_a_limit_below_a_record(own_kafka: Broker, tmp_path: Path, expected: Learned) -> None:
     assert train_with_a_lower_limit(own_kafka, tmp_path) == expected
 

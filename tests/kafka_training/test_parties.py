@@ -107,6 +107,7 @@ def train_with_a_slow_party(
         return made.finish()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("slow", ["bob", pytest.param("alice", marks=pytest.mark.long)])
 def test_a_party_that_is_slow_costs_the_other_no_memory(
     slow: str, own_kafka: Broker, tmp_path: Path, expected: Learned

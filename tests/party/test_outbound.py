@@ -345,7 +345,7 @@ def test_a_broken_log_stays_a_broken_log(monkeypatch: pytest.MonkeyPatch) -> Non
             raise TransportBroken("no space left on device")
 
         monkeypatch.setattr(log, "append", broken)
-        with pytest.raises(TransportError, match=f"{TOPIC}.: no space left") as caught:
+        with pytest.raises(TransportError, match=f"{TOPIC}, offset 0.: no space left") as caught:
             await Bob(log, 1).send(b"a")
         assert type(caught.value) is TransportBroken
 

@@ -75,6 +75,7 @@ def provisioned(secured_kafka: SecuredKafka, tmp_path: Path) -> Provisioned:
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_where_parties_may_not_create_topics_they_name_what_an_operator_runs(
     provisioned: Provisioned, secured_kafka: SecuredKafka, tmp_path: Path

@@ -239,6 +239,7 @@ async def _wait_again_and_again(log: KafkaTransport) -> None:
         pass
 
 
+@pytest.mark.long
 def test_a_full_disk_is_named(start_kafka: StartKafka, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "TAKE_OVER_S", 0.5)
     broker = start_kafka(BrokerSettings(disks=2))
