@@ -112,9 +112,11 @@ def test_every_promise_is_kept(
     tmp_path: Path, check: Callable[..., Verdict], durability: str
 ) -> None:
     victim = traced(tmp_path, "--durability", durability)
-    verdict = check(power_cuts(victim.operations(), seed=SEED, per_operation=6))
+    operations = victim.operations()
+    verdict = check(power_cuts(operations, seed=SEED, per_operation=6))
     assert not verdict.broken, verdict
-    assert verdict.images > 500
+    # Many fates lead to the same disk, and how many depends on what a sync happened to cover.
+    assert verdict.images > len(operations)
 
 
 @pytest.mark.long
@@ -173,7 +175,7 @@ def test_a_second_power_cut_after_a_recovery(tmp_path: Path, check: Callable[...
     victim = traced(tmp_path / "two", "--durability", "checkpoint,step")
     assert victim.lines[0] == "durable 18"
     since = Promises(records=16, checkpoint=16)
-    cuts = power_cuts(victim.operations(), seed=SEED, per_operation=4, base=base, since=since)
-    verdict = check(cuts)
+    operations = victim.operations()
+    verdict = check(power_cuts(operations, seed=SEED, per_operation=4, base=base, since=since))
     assert not verdict.broken, verdict
-    assert verdict.images > 300
+    assert verdict.images > len(operations) // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import resource
 import shutil
@@ -233,8 +234,20 @@ class ProcessBroker:
         self.start()
 
     def freeze(self) -> None:
-        """Keep it from doing anything, its connections open (SIGSTOP)."""
+        """Keep it from doing anything, its connections open (SIGSTOP).
+
+        Returns when each of its threads has stopped: the signal alone does not wait for them, and
+        one that still runs answers a request.
+
+        Raises:
+            BrokerFailedError: it has not stopped within some seconds.
+        """
         self._running().send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + _STOP_S
+        while not _is_stopped(self.pid):
+            if time.monotonic() > deadline:
+                raise BrokerFailedError(f"broker {self.pid} still runs {_STOP_S} s after SIGSTOP")
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         """Let it go on (SIGCONT)."""
@@ -333,6 +346,15 @@ class ProcessBroker:
         return BrokerFailedError(
             f"the broker at {self.address} {what}; the end of its log:\n{self.log()[-_LOG_TAIL:]}"
         )
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether none of a process's threads runs (proc_pid_stat(5): the state follows the name)."""
+    states = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            states.append((thread / "stat").read_text().rpartition(")")[2].split()[0])
+    return all(state in "TtZX" for state in states)
 
 
 def new_cluster_id() -> str:

@@ -55,7 +55,6 @@ def test_keeps_its_records_and_its_address_when_killed(own_kafka: Broker) -> Non
     assert own_kafka.address == address
 
 
-@pytest.mark.long
 def test_keeps_its_clients_waiting_while_frozen(own_kafka: Broker) -> None:
     login = Login.to(own_kafka.address)
 
