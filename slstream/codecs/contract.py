@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import numpy as np
@@ -65,7 +65,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodecContext:
-    """What randomness may depend on; the same on both ends of a link.
+    """What a codec may depend on beside the tensor; the same on both ends of a link.
 
     Stochastic rounding draws its noise from a counter-based generator keyed by these two numbers,
     so that a recomputed frame has the same bits and no generator state can be forgotten.
@@ -76,6 +76,10 @@ class CodecContext:
 
     counter: int = 0
     """64-bit number that differs for every tensor encoded under one seed."""
+
+    forward: FloatArray | None = field(default=None, compare=False, repr=False)
+    """For a gradient: the activation of the same party and step as its receiver decoded it, float32
+    of the gradient's shape; not modified. Both ends have it. ``None`` for all other tensors."""
 
 
 class Codec(ABC):
