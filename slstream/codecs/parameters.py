@@ -1,6 +1,8 @@
 """A codec's JSON config: read into a dataclass, written from it, refused by name.
 
-The fields of a codec's dataclass are its parameters; nothing else is written to a config.
+The fields of a codec's dataclass are its parameters; nothing else is written to a config. A
+parameter may itself be a tensor codec (:func:`require_codec`), whose config is then nested:
+``{"id": "topk", "fraction": 0.1, "values": {"id": "q8row", ...}}``.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from slstream.errors import CodecConfigError
+from slstream.errors import CodecConfigError, CodecError
 
 if TYPE_CHECKING:  # the contract builds on this module
-    from slstream.codecs.contract import Codec
+    from slstream.codecs.contract import Codec, TensorCodec
 
 CodecT = TypeVar("CodecT", bound="Codec")
 
@@ -26,9 +28,14 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def write_config(codec: Codec) -> dict[str, object]:
-    """``{"id": ..., <every field of the dataclass>}``, defaults included."""
-    fields = dataclasses.fields(codec)  # type: ignore[arg-type]
-    return {"id": codec.id, **{field.name: getattr(codec, field.name) for field in fields}}
+    """``{"id": ..., <every field of the dataclass>}``, defaults and nested configs included."""
+    from slstream.codecs.contract import Codec  # builds on this module
+
+    config: dict[str, object] = {"id": codec.id}
+    for field in dataclasses.fields(codec):  # type: ignore[arg-type]
+        value = getattr(codec, field.name)
+        config[field.name] = value.config() if isinstance(value, Codec) else value
+    return config
 
 
 def short_text(codec: Codec) -> str:
@@ -36,7 +43,10 @@ def short_text(codec: Codec) -> str:
     changed = []
     for field in dataclasses.fields(codec):  # type: ignore[arg-type]
         value = getattr(codec, field.name)
-        if value != field.default:
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if value != default:
             text = f"{value:g}" if isinstance(value, float) else str(value)
             changed.append(f"{field.name}={text}")
     return f"{codec.id}({','.join(changed)})" if changed else codec.id
@@ -113,3 +123,56 @@ def require_number(codec: Codec, name: str, low: float, high: float) -> None:
             f"{name} of codec {codec.id!r} must be a number from {low:g} to {high:g}; got {value!r}"
         )
     object.__setattr__(codec, name, float(value))
+
+
+def require_codec(codec: Codec, name: str) -> None:
+    """Refuse a parameter that is not a codec of tensors; store the one that it describes.
+
+    The field may hold a config, an id (its defaults), or a codec that is built already, as a
+    ``default_factory`` gives. A codec inside a codec has none inside itself: that keeps what a
+    schema's configs can ask for, and how deep reading them goes, bounded.
+
+    Raises:
+        CodecConfigError: not a codec of tensors, one that has a codec inside, or a config that
+            its codec refuses; the message names the parameter of the outer codec first.
+        UnknownCodec: no codec has this id.
+    """
+    built = _build_codec(getattr(codec, name), f"{name} of codec {codec.id!r}")
+    object.__setattr__(codec, name, built)
+
+
+def _build_codec(value: object, where: str) -> TensorCodec:
+    # Built on this module: importing them above would be a cycle.
+    from slstream.codecs.contract import Codec, TensorCodec
+    from slstream.codecs.registry import codec_from_config
+
+    config = {"id": value} if isinstance(value, str) else value
+    if isinstance(config, Mapping):
+        # Looked at before anything is built: a foreign document may nest as deep as it likes.
+        inner = [key for key, each in config.items() if isinstance(each, Mapping)]
+        if inner:
+            raise CodecConfigError(_too_deep(where, str(config.get("id")), inner[0]))
+        try:
+            value = codec_from_config(config)
+        except CodecError as exc:
+            raise type(exc)(f"{where}: {exc}") from exc
+    if not isinstance(value, Codec):
+        raise CodecConfigError(
+            f'{where} must be a codec of tensors, such as {{"id": "q8row"}}; got {value!r}'
+        )
+    if not isinstance(value, TensorCodec):
+        raise CodecConfigError(
+            f"{where} must be a codec of tensors; {value.id!r} is a codec of bytes: put it behind "
+            "the outer codec in the chain"
+        )
+    for field in dataclasses.fields(value):  # type: ignore[arg-type]
+        if isinstance(getattr(value, field.name), Codec):
+            raise CodecConfigError(_too_deep(where, value.id, field.name))
+    return value
+
+
+def _too_deep(where: str, codec_id: str, name: str) -> str:
+    return (
+        f"{where} must be a codec without another inside; {codec_id!r} has one as its {name!r}: "
+        "keep one of the two"
+    )
