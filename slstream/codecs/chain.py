@@ -91,6 +91,11 @@ class CodecChain:
         """Whether decoding gives back the same bits."""
         return self.tensor.exact
 
+    @property
+    def needs_forward(self) -> bool:
+        """Whether it encodes gradients only, and needs the activation in ``context.forward``."""
+        return self.tensor.needs_forward
+
     def encode(self, tensor: FloatArray, context: CodecContext) -> bytes:
         """Encode a tensor.
 

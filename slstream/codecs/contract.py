@@ -113,6 +113,9 @@ class TensorCodec(Codec):
     exact: ClassVar[bool] = False
     """Whether decoding gives back the same bits."""
 
+    needs_forward: ClassVar[bool] = False
+    """Whether ``context.forward`` must be there: a codec of gradients only."""
+
     @abstractmethod
     def encode(self, tensor: FloatArray, context: CodecContext) -> bytes:
         """Encode a tensor.
