@@ -57,6 +57,12 @@ _LARGEST_STEP = 2.0**104
 _LARGEST_SYMBOL = 1 << 24
 """An ``abs(k)`` is at most ``sqrt(n) / step``: half of this for 10**11 elements."""
 
+_NUMBER_BYTES = 4
+"""Most bytes of an escaped value."""
+
+_FEWEST_PER_ESCAPE = 32
+"""An escape is above 127 steps, 6.35 times the rms: at most one element in 40 is."""
+
 ByteArray = npt.NDArray[np.uint8]
 
 
@@ -203,10 +209,20 @@ def _restore_escapes(data: ByteArray, symbols: ByteArray, step: float, out: Floa
     """Put the values of escaped symbols where they belong.
 
     Raises:
-        DecodeError: not exactly one number for each escaped symbol.
+        DecodeError: not exactly one number for each escaped symbol, or more than any tensor has.
     """
-    where = np.flatnonzero(symbols == rans.ESCAPE)
-    zigzag = _read_numbers(data.tobytes(), where.size) + rans.ESCAPE
+    escaped = symbols == rans.ESCAPE
+    count = int(np.count_nonzero(escaped))
+    if count > symbols.size // _FEWEST_PER_ESCAPE:
+        raise DecodeError(
+            f"codec 'ecsq': expected at most {symbols.size // _FEWEST_PER_ESCAPE} escaped values "
+            f"in {symbols.size} elements, got {count}"
+        )
+    # Told before they are copied: foreign bytes do not decide how much is kept.
+    if not count <= data.size <= _NUMBER_BYTES * count:
+        raise _bad_escapes(count, data.size)
+    where = np.flatnonzero(escaped)
+    zigzag = _read_numbers(data.tobytes(), count) + rans.ESCAPE
     out[where] = ((zigzag >> 1) ^ -(zigzag & 1)).astype(np.float32) * np.float32(step)
 
 
@@ -238,11 +254,15 @@ def _read_numbers(data: bytes, count: int) -> npt.NDArray[np.int64]:
                 values[found] = number
             found += 1
             number = shift = 0
-        elif shift > 21:
+        elif shift == 7 * _NUMBER_BYTES:
             break
     if found != count or shift != 0 or np.any(values > _LARGEST_SYMBOL):
-        raise DecodeError(
-            f"codec 'ecsq': expected {count} escaped values of at most {_LARGEST_SYMBOL}, "
-            f"got {len(data)} bytes that do not hold them"
-        )
+        raise _bad_escapes(count, len(data))
     return values
+
+
+def _bad_escapes(count: int, size: int) -> DecodeError:
+    return DecodeError(
+        f"codec 'ecsq': expected {count} escaped values of at most {_LARGEST_SYMBOL}, "
+        f"got {size} bytes that do not hold them"
+    )

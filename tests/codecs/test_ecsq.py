@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from slstream.codecs import rans, scale_context
 from slstream.codecs.contract import CodecContext, FloatArray, TensorSpec
 from slstream.codecs.ecsq import LARGEST, SMALLEST_RMS, Ecsq
 from slstream.errors import DecodeError, EncodeError
-from slstream.testing.codecs import activation, edge_tensors, gradient
+from slstream.testing.codecs import FIXED_BYTES, activation, edge_tensors, gradient
 
 CONTEXT = CodecContext(seed=1, counter=2)
 STEPS = (0.05, 0.25, 0.5, 1.0, 2.0, 16.0)
@@ -182,3 +185,30 @@ def test_missing_and_surplus_escapes_are_refused() -> None:
     plain = Ecsq().encode(activation(64, 64), CONTEXT)
     with pytest.raises(DecodeError, match="expected 0 escaped values"):
         Ecsq().decode(plain + b"\x01", spec, CONTEXT)
+
+
+def test_as_many_escapes_as_a_tensor_can_have_decode() -> None:
+    tensor = np.zeros((64, 64), np.float32)
+    tensor.reshape(-1)[::41] = 1
+    assert rms(tensor) * 127.5 * 0.05 < 1
+    assert np.array_equal(round_trip(Ecsq(step=0.05), tensor) > 0, tensor > 0)
+
+
+@pytest.mark.parametrize("tail", [b"", bytes(1024 * 256), bytes(4 * 1024 * 256 - 64)])
+def test_more_escapes_than_any_tensor_has_are_refused_before_memory_is_taken(tail: bytes) -> None:
+    frequencies = np.zeros((scale_context.ALL_CONTEXTS, rans.SYMBOLS), np.int32)
+    frequencies[: scale_context.CONTEXTS, rans.ESCAPE] = rans.TOTAL
+    frequencies[scale_context.CONTEXTS :, 0] = rans.TOTAL
+    tables = np.zeros(4 * frequencies.size, np.uint8)
+    tables = tables[: rans.write_tables(frequencies, tables)]
+    states = np.full(rans.STATES, 1 << 16, "<u4")
+    header = b"\x01" + np.float32(1).tobytes() + b"\x00"
+    data = header + tables.tobytes() + states.tobytes() + tail
+    spec = TensorSpec(shape=(1024, 256))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DecodeError, match="expected at most 8192 escaped values in 262144"):
+            Ecsq().decode(data, spec, CONTEXT)
+        assert tracemalloc.get_traced_memory()[1] <= 2 * spec.raw_bytes + FIXED_BYTES
+    finally:
+        tracemalloc.stop()
