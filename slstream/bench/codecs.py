@@ -17,6 +17,8 @@ CHAINS: Mapping[str, Sequence[Mapping[str, object]]] = {
     "raw32": [{"id": "raw32"}],
     "fp16": [{"id": "fp16"}],
     "bf16": [{"id": "bf16"}],
+    "fp8": [{"id": "fp8"}],
+    "fp8-e5m2": [{"id": "fp8", "format": "e5m2"}],
     "q8row": [{"id": "q8row"}],
     "q4row": [{"id": "q4row"}],
     "q2row": [{"id": "q2row"}],

@@ -22,6 +22,7 @@ _BUILT_IN = {
     "bf16": ("slstream.codecs.casts", "Bf16"),
     "ecsq": ("slstream.codecs.ecsq", "Ecsq"),
     "fp16": ("slstream.codecs.casts", "Fp16"),
+    "fp8": ("slstream.codecs.fp8", "Fp8"),
     "lz4": ("slstream.codecs.lz4", "Lz4"),
     "q2row": ("slstream.codecs.row_integers", "Q2Row"),
     "q4row": ("slstream.codecs.row_integers", "Q4Row"),

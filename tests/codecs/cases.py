@@ -6,6 +6,8 @@ CASES: dict[str, list[dict[str, object]]] = {
     "raw32": [{"id": "raw32"}],
     "fp16": [{"id": "fp16"}],
     "bf16": [{"id": "bf16"}],
+    "fp8": [{"id": "fp8"}],
+    "fp8-e5m2-stochastic": [{"id": "fp8", "format": "e5m2", "rounding": "stochastic"}],
     "q8row": [{"id": "q8row"}],
     "q8row-stochastic": [{"id": "q8row", "rounding": "stochastic"}],
     "q4row": [{"id": "q4row"}],
