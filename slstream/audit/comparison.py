@@ -54,7 +54,7 @@ class Deviation:
     """Euclidean norm of the difference over that of the logged tensor; 0 when both are 0."""
 
 
-CoderFor = Callable[[str, FrameKind], TensorCoder]
+CoderFor = Callable[[str, FrameKind, int], TensorCoder]
 
 
 class ReplayComparison:
@@ -134,7 +134,7 @@ class ReplayComparison:
     def _tensor_differs(
         self, receiver: str, computed: Outgoing, logged: Frame, place: Place
     ) -> None:
-        coder = self._coder(receiver, computed.kind)
+        coder = self._coder(receiver, computed.kind, computed.schema_id)
         rows = self._rows[coder.name]
         try:
             ours, theirs = (

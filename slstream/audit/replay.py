@@ -261,7 +261,7 @@ class _Replaying:
         comparison = ReplayComparison(
             bound=self._request.bound,
             until=self._request.until,
-            coder=negotiation.offered_coder,
+            coder=negotiation.coder,
             on_frame=self._compared,
         )
         await negotiation.open()

@@ -11,7 +11,6 @@ from typing import Protocol
 
 from slstream.errors import (
     CheckpointError,
-    LocalProtocolError,
     RemoteProtocolError,
     SessionAborted,
     SlstreamError,
@@ -41,6 +40,7 @@ from slstream.protocol.actions import (
     Hear,
     Match,
     Matched,
+    Payload,
     Predict,
     Prepare,
     Receive,
@@ -341,7 +341,7 @@ class Driver:
     async def _next(self, action: Receive | Hear) -> Arrival:
         return await self._inbound[action.peer].next(
             str(action),
-            lambda kind: self._context.negotiation.schema_id(action.peer, kind),
+            lambda kind: self._context.negotiation.schema_ids(action.peer, kind),
             timeout_s=self._context.topology.timeouts.peer_s,
             on_tick=lambda waited_s: self._tick(action, waited_s),
         )
@@ -360,13 +360,15 @@ class Driver:
             raise over
 
     async def _send(self, action: Send) -> None:
-        negotiation = self._context.negotiation
+        negotiation, schema_id = self._context.negotiation, action.payload.schema_id
+        if schema_id is None:
+            schema_id = negotiation.content_id(action.kind)
         await self._outbound[action.peer].send(
             Outgoing(
                 kind=action.kind,
-                schema_id=self._schema_id(action.peer, action.kind),
+                schema_id=schema_id,
                 payload=action.payload.data,
-                codec=negotiation.codec_text(action.peer, action.kind),
+                codec=negotiation.codec_text(action.peer, action.kind, schema_id),
                 raw_bytes=action.payload.raw_bytes,
                 epoch=action.epoch,
                 step=action.step,
@@ -375,22 +377,9 @@ class Driver:
         )
 
     async def _tell(self, peer: str, message: Message) -> None:
-        negotiation, payload = self._context.negotiation, encode_message(message)
-        await self._outbound[peer].send(
-            Outgoing(
-                kind=FrameKind.CONTROL,
-                schema_id=self._schema_id(peer, FrameKind.CONTROL),
-                payload=payload,
-                codec=negotiation.codec_text(peer, FrameKind.CONTROL),
-                raw_bytes=len(payload),
-            )
-        )
-
-    def _schema_id(self, peer: str, kind: FrameKind) -> int:
-        schema_id = self._context.negotiation.schema_id(peer, kind)
-        if schema_id is None:
-            raise LocalProtocolError(f"no schema was negotiated for {kind.label} to {peer}")
-        return schema_id
+        payload = encode_message(message)
+        frame = Payload(data=payload, raw_bytes=len(payload))
+        await self._send(Send(peer=peer, kind=FrameKind.CONTROL, payload=frame))
 
     def _note(self, result: object) -> None:
         if isinstance(result, Matched):

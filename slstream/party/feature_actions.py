@@ -15,7 +15,7 @@ from slstream.party.negotiation import Negotiation
 from slstream.party.party_data import PartyData
 from slstream.party.party_files import PartyFiles
 from slstream.party.tables import load_table
-from slstream.party.tensor_coder import TensorCoder, require_tensor
+from slstream.party.tensor_coder import require_tensor
 from slstream.protocol.actions import (
     Action,
     Adopt,
@@ -68,7 +68,6 @@ class FeatureActions:
         self._data: PartyData | None = None
         self._model: BuiltBase | None = None
         self._part: BasePart | None = None
-        self._coders: dict[FrameKind, TensorCoder] = {}
 
     async def perform(self, action: Action, places: Places) -> object:
         """Perform one action and return its result.
@@ -116,9 +115,7 @@ class FeatureActions:
             )
         self._data, self._model = data, model
         for kind in (FrameKind.ACTIVATION, FrameKind.EVALUATION):
-            self._coders[kind] = await self._negotiation.offer(
-                kind, self._label_party, model.cut_shape
-            )
+            await self._negotiation.offer(kind, self._label_party, model.cut_shape)
         join = Join(
             digest=self._topology.digest(),
             rows=data.rows,
@@ -162,7 +159,7 @@ class FeatureActions:
 
     def _forward(self, action: Forward) -> Payload:
         part, (data, _) = self._aligned(), self._loaded()
-        coder = self._coders[action.kind]
+        coder = self._negotiation.encoder(self._label_party, action.kind, action.epoch)
         if action.kind is FrameKind.EVALUATION:
             activation = as_array(part.evaluate(data.evaluation_batch(action.step)))
         else:
@@ -173,9 +170,10 @@ class FeatureActions:
     def _backward(self, action: Backward, places: Places) -> None:
         part, (data, _) = self._aligned(), self._loaded()
         rows = data.train_batch(action.epoch, action.step)
-        coder = self._negotiation.adopted(self._label_party, FrameKind.GRADIENT)
+        arrival = action.gradient
+        coder = self._negotiation.coder(self._label_party, arrival.kind, arrival.schema_id)
         gradient = coder.decode(
-            action.gradient,
+            arrival.payload,
             len(rows),
             action.epoch,
             action.step,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from time import monotonic
 
 from slstream.errors import PeerTimeout, RemoteProtocolError
@@ -92,7 +92,7 @@ class Inbound:
     async def next(
         self,
         what: str,
-        schema_id: Callable[[FrameKind], int | None],
+        schema_ids: Callable[[FrameKind], Collection[int]],
         *,
         timeout_s: float,
         on_tick: Callable[[float], Awaitable[None]],
@@ -101,7 +101,7 @@ class Inbound:
 
         Args:
             what: is waited for; for messages.
-            schema_id: what was negotiated for a kind of frame; ``None`` while it is open.
+            schema_ids: what was negotiated for a kind of frame; empty while it is open.
             timeout_s: how long the frame may take to come.
             on_tick: awaited about once a second with the seconds waited so far; may raise.
 
@@ -115,17 +115,19 @@ class Inbound:
         await self._wait_for_frame(what, timeout_s, on_tick)
         frame = self._reader.take()
         self.taken = Place(topic=self._reader.topic, offset=self._reader.mark.offset - 1)
-        negotiated = schema_id(frame.kind)
-        if negotiated is not None and frame.schema_id != negotiated:
+        negotiated = schema_ids(frame.kind)
+        if negotiated and frame.schema_id not in negotiated:
+            ids = " or ".join(str(each) for each in negotiated)
             raise RemoteProtocolError(
                 f"{self.sender} sent {frame.kind.label} of epoch {frame.epoch}, step {frame.step} "
-                f"with schema id {frame.schema_id}; negotiated was {negotiated} ({self.taken})"
+                f"with schema id {frame.schema_id}; negotiated was {ids} ({self.taken})"
             )
         return Arrival(
             kind=frame.kind,
             epoch=frame.epoch,
             step=frame.step,
             micro_batch=frame.micro_batch,
+            schema_id=frame.schema_id,
             payload=frame.payload,
         )
 

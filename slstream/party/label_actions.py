@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -34,6 +36,7 @@ from slstream.party.tables import PartyTable, load_table
 from slstream.party.tensor_coder import require_tensor
 from slstream.protocol.actions import (
     Action,
+    Arrival,
     Fuse,
     Match,
     Matched,
@@ -220,14 +223,12 @@ class LabelActions:
     def _fuse(self, action: Fuse, places: Places) -> tuple[dict[str, Payload], float]:
         rows = self._loaded().train_batch(action.epoch, action.step)
         activations = {
-            peer: self._negotiation.adopted(peer, FrameKind.ACTIVATION).decode(
-                payload, len(rows), action.epoch, action.step, places.get(peer)
-            )
-            for peer, payload in action.activations.items()
+            peer: self._decode(activation, peer, len(rows), places)
+            for peer, activation in action.activations.items()
         }
         gradients, loss = self._matched().start(activations, rows, action.epoch, action.step)
         return {
-            peer: self._negotiation.offered_coder(peer, FrameKind.GRADIENT).encode(
+            peer: self._negotiation.encoder(peer, FrameKind.GRADIENT, action.epoch).encode(
                 gradient, action.epoch, action.step
             )
             for peer, gradient in gradients.items()
@@ -236,14 +237,16 @@ class LabelActions:
     def _predict(self, action: Predict, places: Places) -> None:
         rows: RowArray = self._loaded().evaluation_batch(action.step)
         activations = {
-            peer: torch.from_numpy(
-                self._negotiation.adopted(peer, FrameKind.EVALUATION).decode(
-                    payload, len(rows), action.epoch, action.step, places.get(peer)
-                )
-            )
-            for peer, payload in action.activations.items()
+            peer: torch.from_numpy(self._decode(activation, peer, len(rows), places))
+            for peer, activation in action.activations.items()
         }
         self._matched().predict(activations, rows)
+
+    def _decode(
+        self, arrival: Arrival, peer: str, rows: int, places: Places
+    ) -> npt.NDArray[np.float32]:
+        coder = self._negotiation.coder(peer, arrival.kind, arrival.schema_id)
+        return coder.decode(arrival.payload, rows, arrival.epoch, arrival.step, places.get(peer))
 
     def _score(self, action: Score) -> dict[str, float]:
         outputs = self._matched().outputs()

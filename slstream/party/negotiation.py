@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from slstream.codecs.chain import CodecChain
-from slstream.codecs.defaults import DEFAULT_BACKWARD, DEFAULT_EVALUATION, DEFAULT_FORWARD
 from slstream.codecs.registry import known_ids
-from slstream.errors import CodecError, InvalidSchema, SessionRefused, UnknownSchema
+from slstream.errors import InvalidSchema, SessionRefused, UnknownSchema
 from slstream.frames.header import FrameKind
+from slstream.party.codec_choice import CodecChoice
+from slstream.party.recent_activations import RecentActivations
 from slstream.party.registry_log import RegistryLog
 from slstream.party.tensor_coder import OnTensor, TensorCoder, not_watched
 from slstream.party.times import Times
 from slstream.schemas.compatibility import reading_differences
 from slstream.schemas.document import ContentSchema, SchemaKind, TensorSchema
-from slstream.topology.sections import CodecSection
 from slstream.topology.topology import Topology
 
 TENSOR = "cut"
 """Name of the one tensor that crosses a cut."""
 
 _REGISTRY_TIMEOUT_S = 30.0
-
-
-def chain_for(kind: FrameKind, codec: CodecSection) -> CodecChain:
-    """The codec chain of a kind of frame: the topology's, or the default.
-
-    Raises:
-        CodecError: the topology asks for a codec or a chain that does not exist.
-    """
-    chosen, default = {
-        FrameKind.ACTIVATION: (codec.forward, DEFAULT_FORWARD),
-        FrameKind.GRADIENT: (codec.backward, DEFAULT_BACKWARD),
-        FrameKind.EVALUATION: (codec.evaluation, DEFAULT_EVALUATION),
-    }[kind]
-    return CodecChain.from_config(list(chosen) if chosen is not None else default)
 
 
 class Negotiation:
@@ -62,10 +48,10 @@ class Negotiation:
         self._topology = topology
         self._registry = registry
         self._times = times
-        self._ids: dict[tuple[str, FrameKind], int] = {}
-        self._offered: dict[tuple[str, FrameKind], TensorCoder] = {}
-        self._adopted: dict[tuple[str, FrameKind], TensorCoder] = {}
+        self._choices: dict[tuple[str, FrameKind], CodecChoice] = {}
+        self._coders: dict[tuple[str, FrameKind], dict[int, TensorCoder]] = {}
         self._content_ids: dict[FrameKind, int] = {}
+        self._recent: dict[str, RecentActivations] = {}
 
     async def open(self) -> None:
         """Register the schemas of frames without a tensor; every link uses the same."""
@@ -73,21 +59,32 @@ class Negotiation:
             schema = ContentSchema(kind=SchemaKind(kind.label))
             self._content_ids[kind] = await self._registry.register(schema)
 
-    async def offer(self, kind: FrameKind, receiver: str, cut: tuple[int, ...]) -> TensorCoder:
-        """Register the schema of what this party will send, and return its coder."""
-        chain = chain_for(kind, self._topology.codec)
-        schema_id = await self._registry.register(_schema(kind, cut, chain))
-        coder = self._coder(kind, chain, cut, sender=self._party, receiver=receiver)
-        self._ids[receiver, kind] = schema_id
-        self._offered[receiver, kind] = coder
-        return coder
+    async def offer(self, kind: FrameKind, receiver: str, cut: tuple[int, ...]) -> None:
+        """Register the schemas of what this party will send.
 
-    async def adopt(self, sender: str, schemas: Mapping[str, int], cut: tuple[int, ...]) -> None:
-        """Check that the schemas a peer offers are those that the topology asks for.
+        Args:
+            kind: of a tensor.
+            receiver: party id.
+            cut: shape of one row.
+        """
+        choice = self._choice(kind, receiver)
+        coders: dict[int, TensorCoder] = {}
+        for chain in choice.chains:
+            schema_id = await self._registry.register(_schema(kind, cut, chain))
+            coders[schema_id] = self._coder(
+                kind, chain, schema_id, cut, sender=self._party, receiver=receiver
+            )
+        self._choices[receiver, kind] = choice
+        self._coders[receiver, kind] = coders
+
+    async def adopt(
+        self, sender: str, schemas: Mapping[str, Sequence[int]], cut: tuple[int, ...]
+    ) -> None:
+        """Check that this party can read what a peer offers.
 
         Args:
             sender: the peer.
-            schemas: schema id by frame kind.
+            schemas: schema ids by frame kind.
             cut: shape of one row.
 
         Raises:
@@ -103,92 +100,103 @@ class Negotiation:
         for kind in kinds:
             if kind.label not in schemas:
                 raise SessionRefused(f"{sender} offers no schema for its {kind.label} frames")
-            schema_id = schemas[kind.label]
-            try:
-                found = await self._registry.get(schema_id, timeout_s=_REGISTRY_TIMEOUT_S)
-            except UnknownSchema as error:
-                raise SessionRefused(
-                    f"{sender} offers schema {schema_id} for its {kind.label} frames: {error}"
-                ) from error
-            chain = chain_for(kind, self._topology.codec)
-            try:
-                expected = _schema(kind, cut, chain)
-            except InvalidSchema as error:
-                raise SessionRefused(f"{sender} offers a cut of {list(cut)}: {error}") from error
-            differences = reading_differences(expected, found, known_codecs=known_ids())
-            if differences:
-                raise SessionRefused(
-                    f"{sender} offers schema {schema_id} for its {kind.label} frames, which "
-                    f"differs in {'; '.join(str(d) for d in differences)}"
-                )
-            if isinstance(found, TensorSchema):
-                chain = CodecChain.from_config(found.codec_configs())
-            self._ids[sender, kind] = schema_id
-            self._adopted[sender, kind] = self._coder(
-                kind, chain, cut, sender=sender, receiver=self._party
-            )
+            coders = {
+                schema_id: await self._reader(sender, kind, schema_id, cut)
+                for schema_id in schemas[kind.label]
+            }
+            self._coders[sender, kind] = coders
 
-    def offered(self, receiver: str) -> dict[str, int]:
-        """Schema id by frame kind of what this party offers to a peer."""
+    async def _reader(
+        self, sender: str, kind: FrameKind, schema_id: int, cut: tuple[int, ...]
+    ) -> TensorCoder:
+        try:
+            found = await self._registry.get(schema_id, timeout_s=_REGISTRY_TIMEOUT_S)
+        except UnknownSchema as error:
+            raise SessionRefused(
+                f"{sender} offers schema {schema_id} for its {kind.label} frames: {error}"
+            ) from error
+        chain = self._choice(kind, sender).chains[0]
+        try:
+            expected = _schema(kind, cut, chain)
+        except InvalidSchema as error:
+            raise SessionRefused(f"{sender} offers a cut of {list(cut)}: {error}") from error
+        differences = reading_differences(expected, found, known_codecs=known_ids())
+        if differences:
+            raise SessionRefused(
+                f"{sender} offers schema {schema_id} for its {kind.label} frames, which "
+                f"differs in {'; '.join(str(d) for d in differences)}"
+            )
+        if isinstance(found, TensorSchema):
+            chain = CodecChain.from_config(found.codec_configs())
+        if chain.needs_forward and kind is not FrameKind.GRADIENT:
+            raise SessionRefused(
+                f"{sender} offers codec {chain} for its {kind.label} frames; it is for gradients"
+            )
+        return self._coder(kind, chain, schema_id, cut, sender=sender, receiver=self._party)
+
+    def offered(self, receiver: str) -> dict[str, tuple[int, ...]]:
+        """Schema ids by frame kind of what this party offers to a peer."""
         return {
-            kind.label: self._ids[peer, kind] for peer, kind in self._offered if peer == receiver
+            kind.label: tuple(self._coders[peer, kind])
+            for peer, kind in self._choices
+            if peer == receiver
         }
 
-    def offered_coder(self, receiver: str, kind: FrameKind) -> TensorCoder:
-        """Encodes what this party sends."""
-        return self._offered[receiver, kind]
+    def encoder(self, receiver: str, kind: FrameKind, epoch: int) -> TensorCoder:
+        """Encodes what this party sends in an epoch."""
+        chain = self._choices[receiver, kind].at(epoch)
+        return next(c for c in self._coders[receiver, kind].values() if c.chain == chain)
 
-    def adopted(self, sender: str, kind: FrameKind) -> TensorCoder:
-        """Decodes what a peer sends."""
-        return self._adopted[sender, kind]
+    def coder(self, peer: str, kind: FrameKind, schema_id: int) -> TensorCoder:
+        """Decodes what was written with a schema that was negotiated with a peer."""
+        return self._coders[peer, kind][schema_id]
 
-    def schema_id(self, peer: str, kind: FrameKind) -> int | None:
-        """Schema id of the frames of one kind to or from a peer; ``None`` while it is open."""
-        return self._content_ids.get(kind) or self._ids.get((peer, kind))
+    def schema_ids(self, peer: str, kind: FrameKind) -> Collection[int]:
+        """Schema ids of the frames of one kind to or from a peer; empty while they are open."""
+        if kind in self._content_ids:
+            return (self._content_ids[kind],)
+        return self._coders.get((peer, kind), ())
 
-    def codec_text(self, peer: str, kind: FrameKind) -> str:
+    def content_id(self, kind: FrameKind) -> int:
+        """Schema id of frames without a tensor."""
+        return self._content_ids[kind]
+
+    def codec_text(self, peer: str, kind: FrameKind, schema_id: int) -> str:
         """Short text of the codec of what is sent to a peer; for reports."""
-        coder = self._offered.get((peer, kind))
-        if coder is not None:
-            return str(coder.chain)
-        return ContentSchema(kind=SchemaKind(kind.label)).content
+        if kind in self._content_ids:
+            return ContentSchema(kind=SchemaKind(kind.label)).content
+        return str(self.coder(peer, kind, schema_id).chain)
+
+    def _choice(self, kind: FrameKind, peer: str) -> CodecChoice:
+        return CodecChoice.of(kind, self._topology.codec, self._feature_party(peer))
+
+    def _feature_party(self, peer: str) -> str:
+        """The end of the link to a peer that holds features."""
+        return self._party if peer == self._topology.label_party.id else peer
 
     def _coder(
         self,
         kind: FrameKind,
         chain: CodecChain,
+        schema_id: int,
         cut: tuple[int, ...],
         *,
         sender: str,
         receiver: str,
     ) -> TensorCoder:
+        peer = receiver if sender == self._party else sender
         return TensorCoder(
             chain,
             kind,
             sender=sender,
             receiver=receiver,
+            schema_id=schema_id,
             cut=cut,
             seed=self._topology.seed,
             times=self._times,
+            recent=self._recent.setdefault(peer, RecentActivations()),
             on_tensor=self._on_tensor,
         )
-
-
-def check_codecs(topology: Topology) -> None:
-    """Build all codec chains of a topology, so that a wrong one is told before anything starts.
-
-    Raises:
-        TopologyError: names the direction and line.
-    """
-    for direction, kind in (
-        ("forward", FrameKind.ACTIVATION),
-        ("backward", FrameKind.GRADIENT),
-        ("evaluation", FrameKind.EVALUATION),
-    ):
-        try:
-            chain_for(kind, topology.codec)
-        except CodecError as error:
-            raise topology.error("codec", direction, text=str(error)) from error
 
 
 def _schema(kind: FrameKind, cut: tuple[int, ...], chain: CodecChain) -> TensorSchema:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from slstream.party.codec_choice import check_codecs
 from slstream.party.key_file import read_key_file
 from slstream.party.losses import build_loss
 from slstream.party.models import build_base, build_fuse
-from slstream.party.negotiation import check_codecs
 from slstream.party.tables import load_table
 from slstream.topology import Party, Topology
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from slstream.errors import ConfigError, Interrupted, SlstreamError, StorageError
 from slstream.party.address import log_url
+from slstream.party.codec_choice import check_codecs
 from slstream.party.compute import ComputeThread
 from slstream.party.context import PartyContext
 from slstream.party.divergences import Divergences
@@ -24,7 +25,7 @@ from slstream.party.key_file import read_key_file
 from slstream.party.label_party import lead
 from slstream.party.ledger import Ledger
 from slstream.party.lobby import Lobby
-from slstream.party.negotiation import Negotiation, check_codecs
+from slstream.party.negotiation import Negotiation
 from slstream.party.party_files import PartyFiles
 from slstream.party.registry_log import RegistryLog
 from slstream.party.reporter import Reporter

@@ -18,6 +18,7 @@ from slstream.errors import (
     SessionAborted,
 )
 from slstream.frames.header import FrameKind
+from slstream.party.recent_activations import RecentActivations
 from slstream.party.times import Times
 from slstream.protocol.actions import Payload
 from slstream.seeds import derive_seed
@@ -55,7 +56,7 @@ def require_tensor(party: str, cut: tuple[int, ...], batch_rows: int) -> None:
 
 
 class TensorCoder:
-    """One codec chain with the key of its noise. Used by the compute thread only."""
+    """One codec chain with its schema and the key of its noise. Used by the compute thread only."""
 
     def __init__(
         self,
@@ -64,9 +65,11 @@ class TensorCoder:
         *,
         sender: str,
         receiver: str,
+        schema_id: int,
         cut: tuple[int, ...],
         seed: int,
         times: Times,
+        recent: RecentActivations,
         on_tensor: OnTensor = not_watched,
     ) -> None:
         """Fix all that both ends know before the first tensor.
@@ -76,13 +79,16 @@ class TensorCoder:
             kind: of the frames.
             sender: party id.
             receiver: party id.
+            schema_id: of its frames.
             cut: shape of one row.
             seed: the session's seed.
             times: gets the seconds spent.
+            recent: the link's activations, for its gradients.
             on_tensor: is shown each tensor.
         """
         self.chain = chain
         self.kind = kind
+        self.schema_id = schema_id
         self._sender = sender
         self._cut = cut
         self._seed = derive_seed(seed, "codec", sender, receiver, kind.label, "cut")
@@ -90,6 +96,9 @@ class TensorCoder:
         self.name = f"{kind.label}.{sender}-to-{receiver}"
         """Kind and link, as in :data:`OnTensor`."""
         self._on_tensor = on_tensor
+        self._recent = recent
+        if chain.needs_forward:
+            recent.wanted = True
 
     def encode(self, tensor: npt.NDArray[np.float32], epoch: int, step: int) -> Payload:
         """Encode a tensor, float32 [batch, *cut].
@@ -107,7 +116,11 @@ class TensorCoder:
             except EncodeError as error:
                 why = f"cannot be encoded by {self.chain}: {error}"
                 raise self._diverged(epoch, step, why) from error
-        return Payload(data=data, raw_bytes=4 * tensor.size)
+            if self._is_kept():
+                spec = TensorSpec(shape=tensor.shape)
+                decoded = self.chain.decode(data, spec, self._context(epoch, step))
+                self._recent.keep(epoch, step, decoded)
+        return Payload(data=data, raw_bytes=4 * tensor.size, schema_id=self.schema_id)
 
     def decode(
         self, payload: bytes, rows: int, epoch: int, step: int, place: object
@@ -132,11 +145,17 @@ class TensorCoder:
                 raise self._refusal(epoch, step, place, str(error)) from error
             if not np.isfinite(tensor).all():
                 raise self._refusal(epoch, step, place, "it holds NaN or infinite values")
+            if self._is_kept():
+                self._recent.keep(epoch, step, tensor)
         self._on_tensor(f"{self.name}.decoded", epoch, step, tensor)
         return tensor
 
+    def _is_kept(self) -> bool:
+        return self._recent.wanted and self.kind is FrameKind.ACTIVATION
+
     def _context(self, epoch: int, step: int) -> CodecContext:
-        return CodecContext(seed=self._seed, counter=epoch << 40 | step << 8)
+        forward = self._recent.get(epoch, step) if self.chain.needs_forward else None
+        return CodecContext(seed=self._seed, counter=epoch << 40 | step << 8, forward=forward)
 
     def _diverged(self, epoch: int, step: int, why: str) -> SessionAborted:
         return SessionAborted(

@@ -27,6 +27,8 @@ class Payload:
     data: bytes
     raw_bytes: int
     """Size of the same tensor as uncompressed float32."""
+    schema_id: int | None = None
+    """Says how to decode it; ``None`` for what is no tensor, whose kind says it all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,8 @@ class Arrival:
     epoch: int
     step: int
     micro_batch: int
+    schema_id: int
+    """One of those that were negotiated for this kind."""
     payload: bytes
 
 
@@ -59,7 +63,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receive:
-    """Wait for the next frame of one link. Result: the payload, ``bytes``."""
+    """Wait for the next frame of one link. Result: :class:`Arrival`."""
 
     peer: str
     kind: FrameKind
@@ -67,8 +71,8 @@ class Receive:
     step: int = 0
     micro_batch: int = 0
 
-    def accept(self, arrival: Arrival) -> bytes:
-        """The payload, when the frame is the one that this state allows.
+    def accept(self, arrival: Arrival) -> Arrival:
+        """The frame, when it is the one that this state allows.
 
         Raises:
             SessionAborted: the peer gave up.
@@ -83,7 +87,7 @@ class Receive:
             raise RemoteProtocolError(
                 f"{self.peer} sent {_describe(*found)}; expected {_describe(*expected)}"
             )
-        return arrival.payload
+        return arrival
 
     def __str__(self) -> str:
         return f"{self.peer}'s {_describe(self.kind, self.epoch, self.step, self.micro_batch)}"
@@ -211,8 +215,8 @@ class Align:
 class Adopt:
     """Check that the label party's schemas can be decoded here, and use them. Result: ``None``."""
 
-    schemas: Mapping[str, int]
-    """Schema id by frame kind."""
+    schemas: Mapping[str, tuple[int, ...]]
+    """Schema ids by frame kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +235,7 @@ class Backward:
 
     epoch: int
     step: int
-    gradient: bytes
+    gradient: Arrival
 
 
 # Actions of the label party ---------------------------------------------------------------------
@@ -252,8 +256,8 @@ class Matched:
     rows: Rows
     bitmaps: Mapping[str, bytes]
     """By peer: which of its sorted id digests are matched."""
-    schemas: Mapping[str, Mapping[str, int]]
-    """By peer: schema id by frame kind of what the label party will send to it."""
+    schemas: Mapping[str, Mapping[str, tuple[int, ...]]]
+    """By peer: schema ids by frame kind of what the label party will send to it."""
     party_rows: Mapping[str, int]
 
 
@@ -266,7 +270,7 @@ class Fuse:
 
     epoch: int
     step: int
-    activations: Mapping[str, bytes] = field(default_factory=dict)
+    activations: Mapping[str, Arrival] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,7 +290,7 @@ class Predict:
 
     epoch: int
     step: int
-    activations: Mapping[str, bytes] = field(default_factory=dict)
+    activations: Mapping[str, Arrival] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from slstream.protocol import sync
 from slstream.protocol.actions import (
     Adopt,
     Align,
+    Arrival,
     Begin,
     Cursor,
     EpochEnd,
@@ -39,7 +40,7 @@ def feature_session(label_party: str, plan: Plan) -> Session:
     yield Send(peer=label_party, kind=FrameKind.IDS, payload=ids)
 
     matched = yield Receive(peer=label_party, kind=FrameKind.MATCH)
-    rows = expect((yield Align(matched=expect(matched, bytes))), Rows)
+    rows = expect((yield Align(matched=expect(matched, Arrival).payload)), Rows)
     opening = expect((yield Hear(peer=label_party, types=(Open,))), Open)
     _check_opening(label_party, opening, rows)
     yield Adopt(schemas=opening.schemas)

@@ -9,6 +9,7 @@ from slstream.frames.header import FrameKind
 from slstream.protocol import sync
 from slstream.protocol.actions import (
     Action,
+    Arrival,
     Begin,
     Cursor,
     EpochEnd,
@@ -65,7 +66,7 @@ def _open(peers: Sequence[str]) -> Generator[Action, Any, Matched]:
     ids: dict[str, bytes] = {}
     for peer in peers:
         joins[peer] = expect((yield Hear(peer=peer, types=(Join,))), Join)
-        ids[peer] = expect((yield Receive(peer=peer, kind=FrameKind.IDS)), bytes)
+        ids[peer] = expect((yield Receive(peer=peer, kind=FrameKind.IDS)), Arrival).payload
     matched = expect((yield Match(joins=joins, ids=ids)), Matched)
     for peer in peers:
         bitmap = matched.bitmaps[peer]
@@ -91,10 +92,10 @@ def _evaluate(
     peers: Sequence[str], epoch: int, steps: int
 ) -> Generator[Action, Any, dict[str, float]]:
     for step in range(1, steps + 1):
-        activations: dict[str, bytes] = {}
+        activations: dict[str, Arrival] = {}
         for peer in peers:
             activation = yield Receive(peer=peer, kind=FrameKind.EVALUATION, epoch=epoch, step=step)
-            activations[peer] = expect(activation, bytes)
+            activations[peer] = expect(activation, Arrival)
         yield Predict(epoch=epoch, step=step, activations=activations)
     metrics: Mapping[str, float] = yield Score(epoch=epoch)
     return dict(metrics)

@@ -9,7 +9,15 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+)
 
 from slstream.errors import RemoteProtocolError
 
@@ -25,6 +33,25 @@ Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Metrics = dict[Name, float]
 Incarnation = Annotated[int, Field(ge=1, lt=2**32)]
+MAX_SCHEMAS = 64
+"""Schemas of one kind of frame on one link."""
+
+
+def _several(value: object) -> object:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _one_if_alone(value: tuple[int, ...]) -> object:
+    return value[0] if len(value) == 1 else list(value)
+
+
+SchemaIds = Annotated[
+    tuple[Count, ...],
+    Field(min_length=1, max_length=MAX_SCHEMAS),
+    BeforeValidator(_several),
+    PlainSerializer(_one_if_alone),
+]
+"""In JSON a number, or a list of several."""
 
 
 class _Message(BaseModel):
@@ -85,8 +112,8 @@ class Join(_Message):
     """Rows of its table; as many id digests follow."""
     cut: Annotated[list[Annotated[int, Field(ge=1, lt=2**31)]], Field(min_length=1, max_length=3)]
     """Shape of one row's activation."""
-    schemas: dict[Name, Count]
-    """Schema id by frame kind of what this party sends."""
+    schemas: dict[Name, SchemaIds]
+    """By frame kind: ids of the schemas of what this party sends; each frame names its own."""
     environment: dict[Name, Text]
 
 
@@ -105,8 +132,8 @@ class Open(_Message):
     """Digest of the matched rows; every party computes it alike."""
     train_rows: Count
     validation_rows: Count
-    schemas: dict[Name, Count]
-    """Schema id by frame kind of what the label party sends to the receiver."""
+    schemas: dict[Name, SchemaIds]
+    """As in :class:`Join`, of what the label party sends to the receiver."""
     party_rows: dict[Name, Count]
     """Rows in each party's own table."""
 

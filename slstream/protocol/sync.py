@@ -13,6 +13,7 @@ from typing import Any
 from slstream.frames.header import FrameKind
 from slstream.protocol.actions import (
     Action,
+    Arrival,
     Backward,
     Forward,
     Fuse,
@@ -38,16 +39,16 @@ def feature_epoch(label_party: str, epoch: int, steps: Iterable[int]) -> Part:
             step=step,
         )
         gradient = yield Receive(peer=label_party, kind=FrameKind.GRADIENT, epoch=epoch, step=step)
-        yield Backward(epoch=epoch, step=step, gradient=expect(gradient, bytes))
+        yield Backward(epoch=epoch, step=step, gradient=expect(gradient, Arrival))
 
 
 def label_epoch(peers: Sequence[str], epoch: int, steps: Iterable[int]) -> Part:
     """The label party's training steps of one epoch."""
     for step in steps:
-        activations: dict[str, bytes] = {}
+        activations: dict[str, Arrival] = {}
         for peer in peers:
             activation = yield Receive(peer=peer, kind=FrameKind.ACTIVATION, epoch=epoch, step=step)
-            activations[peer] = expect(activation, bytes)
+            activations[peer] = expect(activation, Arrival)
         gradients: Mapping[str, Payload] = yield Fuse(
             epoch=epoch, step=step, activations=activations
         )

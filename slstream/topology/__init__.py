@@ -6,6 +6,8 @@ Imports nothing heavy (no torch, polars or scikit-learn): the command line start
 from slstream.topology.json_schema import json_schema
 from slstream.topology.sections import (
     AlignmentSpec,
+    CodecDirections,
+    CodecRule,
     CodecSection,
     DataSource,
     EarlyStop,
@@ -20,6 +22,8 @@ from slstream.topology.topology import Difference, Party, Topology
 
 __all__ = [
     "AlignmentSpec",
+    "CodecDirections",
+    "CodecRule",
     "CodecSection",
     "DataSource",
     "Difference",

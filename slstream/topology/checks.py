@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from slstream.topology.document import Problem
+from slstream.topology.document import KeyPath, Problem
 from slstream.topology.nearest import hint
-from slstream.topology.sections import DataSource, FederationFile, PartySection, Role
+from slstream.topology.sections import (
+    CodecDirections,
+    CodecRule,
+    DataSource,
+    FederationFile,
+    PartySection,
+    Role,
+)
 
 LOSS_METRICS: dict[str, tuple[str, ...]] = {
     "bce": ("auc", "accuracy", "loss"),
@@ -15,6 +22,9 @@ LOSS_METRICS: dict[str, tuple[str, ...]] = {
     "mse": ("r2", "mae", "loss"),
 }
 """Validation metrics of each built-in loss; the first is the one to report."""
+
+DIRECTIONS = ("forward", "backward", "evaluation")
+"""What a codec chain is chosen for."""
 
 _OPTIMIZER_KEYS: dict[str, frozenset[str]] = {
     "adam": frozenset({"lr", "betas", "eps", "weight_decay", "amsgrad"}),
@@ -42,11 +52,35 @@ def check_federation(file: FederationFile) -> Iterator[Problem]:
         )
     yield from _check_optimizer(file)
     yield from _check_early_stop(file)
-    for direction in ("forward", "backward", "evaluation"):
-        for index, config in enumerate(getattr(file.codec, direction) or ()):
+    yield from _check_chains(("codec",), file.codec)
+    for index, rule in enumerate(file.codec.rules):
+        yield from _check_codec_rule(("codec", "rules", index), rule, file)
+
+
+def _check_codec_rule(path: KeyPath, rule: CodecRule, file: FederationFile) -> Iterator[Problem]:
+    yield from _check_chains(path, rule)
+    if all(getattr(rule, direction) is None for direction in DIRECTIONS):
+        yield Problem(path=path, text=f"expected one of {', '.join(DIRECTIONS)}, found none")
+    features = sorted(name for name, party in file.parties.items() if party.role is Role.FEATURE)
+    if rule.party is not None and rule.party not in features:
+        yield Problem(
+            path=(*path, "party"),
+            text=f'expected a feature party ({", ".join(features)}), found "{rule.party}"'
+            f"{hint(rule.party, features)}",
+        )
+    if rule.last_epoch is not None and rule.last_epoch < rule.first_epoch:
+        yield Problem(
+            path=(*path, "last_epoch"),
+            text=f"expected at least first_epoch, {rule.first_epoch}, found {rule.last_epoch}",
+        )
+
+
+def _check_chains(path: KeyPath, chains: CodecDirections) -> Iterator[Problem]:
+    for direction in DIRECTIONS:
+        for index, config in enumerate(getattr(chains, direction) or ()):
             if not isinstance(config.get("id"), str):
                 yield Problem(
-                    path=("codec", direction, index),
+                    path=(*path, direction, index),
                     text='expected a codec id or a config with an "id", for instance {id: fp16}',
                 )
 

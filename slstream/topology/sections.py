@@ -239,7 +239,7 @@ class AlignmentSpec(Section):
     """File with a secret that all parties share, so that nobody else can guess ids."""
 
 
-class CodecSection(Section):
+class CodecDirections(Section):
     """What is on the wire: a chain of codecs per direction, by id or as configs."""
 
     forward: CodecChain | None = None
@@ -248,6 +248,24 @@ class CodecSection(Section):
     """Gradients, down."""
     evaluation: CodecChain | None = None
     """Activations of validation rows."""
+
+
+class CodecRule(CodecDirections):
+    """Other chains for one party, or for some epochs, as a warm-up needs."""
+
+    party: Name | None = None
+    """The feature party whose link it is; default: every one."""
+    first_epoch: Annotated[int, Field(ge=1, le=65_535)] = 1
+    """From which epoch on."""
+    last_epoch: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    """Up to and with which epoch; default: the last."""
+
+
+class CodecSection(CodecDirections):
+    """What is on the wire, for all parties and epochs unless a rule says otherwise."""
+
+    rules: Annotated[tuple[CodecRule, ...], Field(strict=False, max_length=32)] = ()
+    """Exceptions; of those that apply the last one that names the direction counts."""
 
 
 class CheckpointSection(Section):

@@ -239,11 +239,11 @@ class Topology:
             return None
         return Path(os.path.normpath(self.root / party.data.path))
 
-    def where(self, *path: str) -> str:
+    def where(self, *path: str | int) -> str:
         """``FILE:LINE: key.path`` of a key, for messages."""
         return self.document.where(path)
 
-    def error(self, *path: str, text: str) -> TopologyError:
+    def error(self, *path: str | int, text: str) -> TopologyError:
         """An error about one key."""
         return self.document.error([Problem(path=path, text=text)])
 
@@ -251,11 +251,12 @@ class Topology:
         """All that the parties must agree on, as JSON: everything but local facts.
 
         Local are the places of data and key file, transport, durability, timeouts, threads and
-        checkpoints. Defaults are
-        filled in, so a file that writes them out agrees with one that does not.
+        checkpoints. Defaults are filled in, so a file that writes them out agrees with one that
+        does not; but keys that the first sessions did not have are left out while they say nothing,
+        so that those sessions' digests stay as they are.
         """
         value: dict[str, JsonValue] = self.file.model_dump(mode="json", exclude=set(_LOCAL_KEYS))
-        return _without_places(value)
+        return _without_empty_rules(_without_places(value))
 
     def digest(self) -> str:
         """SHA-256, hex, of the canonical JSON of :meth:`agreed`."""
@@ -287,6 +288,13 @@ def _without_places(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     for party in parties.values() if isinstance(parties, dict) else ():
         if isinstance(party, dict) and isinstance(data := party["data"], dict):
             del data["path"], data["bundled"]
+    return value
+
+
+def _without_empty_rules(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    codec = value["codec"]
+    if isinstance(codec, dict) and not codec["rules"]:
+        del codec["rules"]
     return value
 
 

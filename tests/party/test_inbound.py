@@ -40,7 +40,10 @@ class Ends:
         async def on_tick(waited_s: float) -> None:
             self.ticks.append(waited_s)
 
-        return await self.inbound.next("a frame", IDS.get, timeout_s=timeout_s, on_tick=on_tick)
+        def schema_ids(kind: FrameKind) -> tuple[int, ...]:
+            return (IDS[kind], 99) if kind in IDS else ()
+
+        return await self.inbound.next("a frame", schema_ids, timeout_s=timeout_s, on_tick=on_tick)
 
 
 OnLink = Callable[[Callable[[Ends], Coroutine[Any, Any, None]]], None]

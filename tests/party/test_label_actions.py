@@ -159,7 +159,7 @@ def test_a_model_that_raises_is_named_and_its_text_stays(tmp_path: Path, owner: 
 
 def test_a_schema_that_nobody_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slstream.party.negotiation._REGISTRY_TIMEOUT_S", 0.2)
-    schemas = {"activation": 4_000_000, "evaluation": 5}
+    schemas = {"activation": (4_000_000,), "evaluation": (5,)}
     change: Callable[[bytes], bytes] = rewritten(Join, schemas=schemas)
     Tampering(sender="bob", receiver="alice", change=replaced(JOIN, change)).install(monkeypatch)
     outcomes = run_all(tmp_path / "run", topology(tmp_path))

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from slstream.codecs.chain import CodecChain
-from slstream.codecs.defaults import DEFAULT_BACKWARD, DEFAULT_EVALUATION, DEFAULT_FORWARD
-from slstream.errors import SessionRefused, TopologyError
+from slstream.errors import SessionRefused
 from slstream.frames.header import FrameKind
-from slstream.party.negotiation import Negotiation, chain_for, check_codecs
+from slstream.party.negotiation import Negotiation
 from slstream.party.registry_log import RegistryLog
 from slstream.party.times import Times
 from slstream.schemas.document import ContentSchema, SchemaKind, TensorSchema
@@ -49,14 +47,16 @@ def test_an_offer_is_adopted_with_the_same_ids(tmp_path: Path) -> None:
             await bob.offer(kind, "alice", CUT)
         offered = bob.offered("alice")
         assert set(offered) == {"activation", "evaluation"}
-        assert alice.schema_id("bob", FrameKind.ACTIVATION) is None
+        assert not alice.schema_ids("bob", FrameKind.ACTIVATION)
         await alice.adopt("bob", offered, CUT)
         for kind in (FrameKind.ACTIVATION, FrameKind.EVALUATION):
-            assert alice.schema_id("bob", kind) == bob.schema_id("alice", kind)
-            assert alice.adopted("bob", kind).chain.config() == [{"id": "raw32"}]
+            (schema_id,) = alice.schema_ids("bob", kind)
+            assert [*bob.schema_ids("alice", kind)] == [schema_id]
+            assert alice.coder("bob", kind, schema_id).chain.config() == [{"id": "raw32"}]
+            assert bob.codec_text("alice", kind, schema_id) == "raw32"
         assert bob.offered("carol") == {}
-        assert bob.codec_text("alice", FrameKind.ACTIVATION) == "raw32"
-        assert bob.codec_text("alice", FrameKind.CONTROL) == "json"
+        control = bob.content_id(FrameKind.CONTROL)
+        assert bob.codec_text("alice", FrameKind.CONTROL, control) == "json"
 
     negotiate(tmp_path, body)
 
@@ -64,9 +64,8 @@ def test_an_offer_is_adopted_with_the_same_ids(tmp_path: Path) -> None:
 def test_all_agree_on_the_ids_of_frames_without_a_tensor(tmp_path: Path) -> None:
     async def body(alice: Negotiation, bob: Negotiation, registry: RegistryLog) -> None:
         for kind in (FrameKind.CONTROL, FrameKind.IDS, FrameKind.MATCH):
-            schema_id = alice.schema_id("bob", kind)
-            assert schema_id is not None
-            assert schema_id == bob.schema_id("alice", kind)
+            schema_id = alice.content_id(kind)
+            assert [*alice.schema_ids("bob", kind)] == [*bob.schema_ids("alice", kind)]
             assert await registry.get(schema_id, timeout_s=1) == ContentSchema(
                 kind=SchemaKind(kind.label)
             )
@@ -88,14 +87,14 @@ def test_another_cut_or_codec_is_refused_with_its_field(
             row_shape=cut,
             codec=[{"id": codec}],
         )
-        schemas = {"activation": await registry.register(schema)}
+        schemas = {"activation": [await registry.register(schema)]}
         with pytest.raises(SessionRefused) as caught:
             await alice.adopt("bob", schemas, CUT)
         message = str(caught.value)
         assert message.startswith("bob offers schema ")
         assert "for its activation frames, which differs in" in message
         assert text in message
-        assert alice.schema_id("bob", FrameKind.ACTIVATION) is None
+        assert not alice.schema_ids("bob", FrameKind.ACTIVATION)
 
     negotiate(tmp_path, body)
 
@@ -108,8 +107,9 @@ def test_another_known_codec_is_adopted_as_it_was_offered(tmp_path: Path) -> Non
         for kind in (FrameKind.ACTIVATION, FrameKind.EVALUATION):
             await bob.offer(kind, "alice", CUT)
         await alice.adopt("bob", bob.offered("alice"), CUT)
-        assert str(alice.adopted("bob", FrameKind.ACTIVATION).chain) == "fp16"
-        assert str(alice.adopted("bob", FrameKind.EVALUATION).chain) == "bf16"
+        for kind, codec in ((FrameKind.ACTIVATION, "fp16"), (FrameKind.EVALUATION, "bf16")):
+            (schema_id,) = alice.schema_ids("bob", kind)
+            assert str(alice.coder("bob", kind, schema_id).chain) == codec
 
     negotiate(tmp_path, body, topology(tmp_path, codec=chains))
 
@@ -118,25 +118,40 @@ def test_the_label_party_offers_gradients_only(tmp_path: Path) -> None:
     async def body(alice: Negotiation, bob: Negotiation, _: RegistryLog) -> None:
         await alice.offer(FrameKind.GRADIENT, "bob", CUT)
         await bob.adopt("alice", alice.offered("bob"), CUT)
-        assert bob.schema_id("alice", FrameKind.GRADIENT) is not None
+        assert len(bob.schema_ids("alice", FrameKind.GRADIENT)) == 1
         with pytest.raises(SessionRefused, match="alice offers no schema for its gradient frames"):
             await bob.adopt("alice", {}, CUT)
 
     negotiate(tmp_path, body)
 
 
-def test_without_a_choice_the_default_chains_are_used(tmp_path: Path) -> None:
-    codec = topology(tmp_path, codec={}).codec
-    for kind, default in (
-        (FrameKind.ACTIVATION, DEFAULT_FORWARD),
-        (FrameKind.GRADIENT, DEFAULT_BACKWARD),
-        (FrameKind.EVALUATION, DEFAULT_EVALUATION),
-    ):
-        assert chain_for(kind, codec).config() == CodecChain.from_config(default).config()
+def test_a_link_whose_codec_changes_has_a_schema_for_each(tmp_path: Path) -> None:
+    rules = [{"last_epoch": 2, "forward": "fp16"}]
+    chains = {"forward": "q8row", "backward": "raw32", "rules": rules}
+
+    async def body(alice: Negotiation, bob: Negotiation, _: RegistryLog) -> None:
+        for kind in (FrameKind.ACTIVATION, FrameKind.EVALUATION):
+            await bob.offer(kind, "alice", CUT)
+        offered = bob.offered("alice")
+        assert [len(offered[kind]) for kind in ("activation", "evaluation")] == [2, 1]
+        await alice.adopt("bob", offered, CUT)
+        for epoch, codec in ((1, "fp16"), (2, "fp16"), (3, "q8row"), (900, "q8row")):
+            encoder = bob.encoder("alice", FrameKind.ACTIVATION, epoch)
+            assert str(encoder.chain) == codec
+            reader = alice.coder("bob", FrameKind.ACTIVATION, encoder.schema_id)
+            assert str(reader.chain) == codec
+
+    negotiate(tmp_path, body, topology(tmp_path, codec=chains))
 
 
-@pytest.mark.parametrize("direction", ["forward", "backward", "evaluation"])
-def test_an_unknown_codec_is_named_with_its_direction(tmp_path: Path, direction: str) -> None:
-    check_codecs(topology(tmp_path))
-    with pytest.raises(TopologyError, match=rf"codec\.{direction}: .*'raw31'"):
-        check_codecs(topology(tmp_path, codec={direction: "raw31"}))
+def test_a_codec_of_gradients_is_refused_for_activations(tmp_path: Path) -> None:
+    async def body(alice: Negotiation, _: Negotiation, registry: RegistryLog) -> None:
+        mask: dict[str, object] = {"id": "mask", "values": {"id": "ecsq"}}
+        schema = TensorSchema.build(
+            kind=SchemaKind.ACTIVATION, tensor="cut", row_shape=CUT, codec=[mask]
+        )
+        schemas = {"activation": [await registry.register(schema)]}
+        with pytest.raises(SessionRefused, match=r"codec mask.* for its activation frames"):
+            await alice.adopt("bob", schemas, CUT)
+
+    negotiate(tmp_path, body)

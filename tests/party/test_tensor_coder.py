@@ -8,6 +8,7 @@ import pytest
 from slstream.codecs.chain import CodecChain
 from slstream.errors import ModelError, RemoteProtocolError, SessionAborted
 from slstream.frames.header import FrameKind
+from slstream.party.recent_activations import RecentActivations
 from slstream.party.tensor_coder import TensorCoder, require_tensor
 from slstream.party.times import Times
 
@@ -15,22 +16,28 @@ TENSOR = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 
 
 def coder(
-    codec: str = "raw32", seed: int = 1, kind: FrameKind = FrameKind.GRADIENT, **parameters: object
+    codec: str = "raw32",
+    seed: int = 1,
+    kind: FrameKind = FrameKind.GRADIENT,
+    recent: RecentActivations | None = None,
+    **parameters: object,
 ) -> TensorCoder:
     return TensorCoder(
         CodecChain.from_config([{"id": codec, **parameters}]),
         kind,
         sender="bob",
         receiver="alice",
+        schema_id=7,
         cut=(3,),
         seed=seed,
         times=Times(),
+        recent=recent or RecentActivations(),
     )
 
 
 def test_tensors_come_back() -> None:
     payload = coder().encode(TENSOR, 1, 2)
-    assert payload.raw_bytes == 48
+    assert (payload.raw_bytes, payload.schema_id) == (48, 7)
     np.testing.assert_array_equal(coder().decode(payload.data, 4, 1, 2, None), TENSOR)
 
 

@@ -71,7 +71,7 @@ class Party:
                     digest="0" * 64,
                     rows=2,
                     cut=[4],
-                    schemas={"activation": 4, "evaluation": 5},
+                    schemas={"activation": (4,), "evaluation": (5,)},
                     environment={},
                 )
                 return Prepared(join=join, ids=b"i" * 32)
@@ -84,16 +84,16 @@ class Party:
                 return Matched(
                     rows=self.rows,
                     bitmaps=dict.fromkeys(peers, b"\xc0"),
-                    schemas={peer: {"gradient": 6} for peer in peers},
+                    schemas={peer: {"gradient": (6,)} for peer in peers},
                     party_rows={peer: action.joins[peer].rows for peer in peers},
                 )
             case Forward():
                 text = f"{self.name}:{action.kind.name}:{action.epoch}:{action.step}:{self.state}"
                 return Payload(data=text.encode(), raw_bytes=400)
             case Backward():
-                self.state = digest(self.state + action.gradient.decode())
+                self.state = digest(self.state + action.gradient.payload.decode())
             case Fuse():
-                self.joined = "+".join(a.decode() for a in action.activations.values())
+                self.joined = "+".join(a.payload.decode() for a in action.activations.values())
                 answer = digest(self.state + self.joined)
                 return {
                     peer: Payload(data=f"{peer}|{answer}".encode(), raw_bytes=400)
@@ -159,6 +159,7 @@ class Loopback:
                         epoch=action.epoch,
                         step=action.step,
                         micro_batch=action.micro_batch,
+                        schema_id=1,
                         payload=action.payload.data,
                     ),
                 )
@@ -175,4 +176,6 @@ class Loopback:
 
 
 def control(payload: bytes) -> Arrival:
-    return Arrival(kind=FrameKind.CONTROL, epoch=0, step=0, micro_batch=0, payload=payload)
+    return Arrival(
+        kind=FrameKind.CONTROL, epoch=0, step=0, micro_batch=0, schema_id=1, payload=payload
+    )

@@ -23,6 +23,7 @@ from slstream.protocol.messages import (
     Verdict,
     encode_message,
 )
+from tests.protocol.loopback import control
 
 HASH = "ab" * 32
 MESSAGES: list[Message] = [
@@ -41,7 +42,13 @@ small = st.integers(0, 3)
 kinds = st.sampled_from(list(FrameKind))
 payloads = st.one_of(st.binary(max_size=8), st.sampled_from([encode_message(m) for m in MESSAGES]))
 arrivals = st.builds(
-    Arrival, kind=kinds, epoch=small, step=small, micro_batch=small, payload=payloads
+    Arrival,
+    kind=kinds,
+    epoch=small,
+    step=small,
+    micro_batch=small,
+    schema_id=small,
+    payload=payloads,
 )
 waits = st.builds(
     Receive,
@@ -67,7 +74,7 @@ def test_receive_takes_exactly_its_frame(state: Receive, arrival: Arrival) -> No
         state.micro_batch,
     )
     if fits:
-        assert state.accept(arrival) == arrival.payload
+        assert state.accept(arrival) is arrival
     else:
         with pytest.raises(ProtocolError):
             state.accept(arrival)
@@ -86,9 +93,7 @@ def test_hear_takes_exactly_its_messages(state: Hear, arrival: Arrival) -> None:
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: m.type)
 def test_only_last_words_end_a_wait_for_a_tensor(message: Message) -> None:
     state = Receive(peer="bob", kind=FrameKind.ACTIVATION, epoch=1, step=2)
-    arrival = Arrival(
-        kind=FrameKind.CONTROL, epoch=0, step=0, micro_batch=0, payload=encode_message(message)
-    )
+    arrival = control(encode_message(message))
     with pytest.raises(ProtocolError) as caught:
         state.accept(arrival)
     assert isinstance(caught.value, SessionAborted) == isinstance(message, Abort)
@@ -100,20 +105,14 @@ def test_only_last_words_end_a_wait_for_a_tensor(message: Message) -> None:
 
 def test_the_error_says_what_was_expected_and_found() -> None:
     state = Receive(peer="bob", kind=FrameKind.ACTIVATION, epoch=1, step=2)
-    arrival = Arrival(kind=FrameKind.ACTIVATION, epoch=1, step=3, micro_batch=0, payload=b"")
+    arrival = Arrival(
+        kind=FrameKind.ACTIVATION, epoch=1, step=3, micro_batch=0, schema_id=4, payload=b""
+    )
     with pytest.raises(RemoteProtocolError) as caught:
         state.accept(arrival)
     assert str(caught.value) == (
         "bob sent activation of epoch 1, step 3; expected activation of epoch 1, step 2"
     )
     with pytest.raises(RemoteProtocolError) as caught:
-        Hear(peer="bob", types=(Join,)).accept(
-            Arrival(
-                kind=FrameKind.CONTROL,
-                epoch=0,
-                step=0,
-                micro_batch=0,
-                payload=encode_message(Ready()),
-            )
-        )
+        Hear(peer="bob", types=(Join,)).accept(control(encode_message(Ready())))
     assert str(caught.value) == "bob sent the message 'ready'; expected the message 'join'"

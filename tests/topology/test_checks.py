@@ -107,6 +107,28 @@ ALICE_BASE = '["a*"]}\n    base: {model: mlp, args: {out: 4}}'
             '14: codec.backward.1: expected a codec id or a config with an "id", for instance '
             "{{id: fp16}}",
         ),
+        (
+            "loss: bce",
+            "loss: bce\ncodec: {rules: [{first_epoch: 2}]}",
+            "14: codec.rules.0: expected one of forward, backward, evaluation, found none",
+        ),
+        (
+            "loss: bce",
+            "loss: bce\ncodec: {rules: [{first_epoch: 3, last_epoch: 2, forward: fp16}]}",
+            "14: codec.rules.0.last_epoch: expected at least first_epoch, 3, found 2",
+        ),
+        (
+            "loss: bce",
+            "loss: bce\ncodec: {rules: [{party: bobb, forward: fp16}]}",
+            '14: codec.rules.0.party: expected a feature party (bob), found "bobb"; did you mean '
+            '"bob"? (known: bob)',
+        ),
+        (
+            "loss: bce",
+            "loss: bce\ncodec: {rules: [{backward: [{step: 2}]}]}",
+            '14: codec.rules.0.backward.0: expected a codec id or a config with an "id", for '
+            "instance {{id: fp16}}",
+        ),
     ],
 )
 def test_keys_that_do_not_fit_each_other(

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slstream.codecs.chain import CodecChain
+from slstream.codecs.defaults import DEFAULT_BACKWARD, DEFAULT_EVALUATION, DEFAULT_FORWARD
+from slstream.errors import TopologyError
+from slstream.frames.header import FrameKind
+from slstream.party.codec_choice import CodecChoice, check_codecs
+from slstream.topology import CodecSection
+from tests.party.small_session import topology
+
+
+def chosen(party: str, kind: FrameKind, **codec: Any) -> CodecChoice:
+    return CodecChoice.of(kind, CodecSection.model_validate(codec), party)
+
+
+def test_without_a_choice_the_default_chains_are_used() -> None:
+    for kind, default in (
+        (FrameKind.ACTIVATION, DEFAULT_FORWARD),
+        (FrameKind.GRADIENT, DEFAULT_BACKWARD),
+        (FrameKind.EVALUATION, DEFAULT_EVALUATION),
+    ):
+        choice = chosen("bob", kind)
+        assert choice.at(1) == choice.at(65_535) == CodecChain.from_config(default)
+        assert len(choice.chains) == 1
+
+
+def test_the_last_rule_that_applies_counts() -> None:
+    rules = [
+        {"last_epoch": 1, "forward": "raw32", "backward": "raw32"},
+        {"first_epoch": 3, "last_epoch": 4, "forward": "bf16"},
+        {"party": "bob", "first_epoch": 4, "forward": ["q4row", "zstd"]},
+    ]
+    bob = chosen("bob", FrameKind.ACTIVATION, forward="fp16", rules=rules)
+    found = [str(bob.at(epoch)) for epoch in range(1, 7)]
+    assert found == ["raw32", "fp16", "bf16", "q4row+zstd", "q4row+zstd", "q4row+zstd"]
+    assert [str(each) for each in bob.chains] == ["raw32", "fp16", "bf16", "q4row+zstd"]
+    carol = chosen("carol", FrameKind.ACTIVATION, forward="fp16", rules=rules)
+    assert [str(carol.at(e)) for e in range(1, 7)] == [*found[:3], "bf16", "fp16", "fp16"]
+    assert [str(each) for each in carol.chains] == ["raw32", "fp16", "bf16"]
+    backward = chosen("bob", FrameKind.GRADIENT, backward="fp16", rules=rules)
+    assert [str(backward.at(epoch)) for epoch in (1, 2)] == ["raw32", "fp16"]
+    evaluation = chosen("bob", FrameKind.EVALUATION, evaluation="bf16", rules=rules)
+    assert str(evaluation.at(1)) == "bf16"
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward", "evaluation"])
+def test_an_unknown_codec_is_named_with_its_place(tmp_path: Path, direction: str) -> None:
+    check_codecs(topology(tmp_path))
+    with pytest.raises(TopologyError, match=rf"codec\.{direction}: .*'raw31'"):
+        check_codecs(topology(tmp_path, codec={direction: "raw31"}))
+    rules = [{"forward": "raw32"}, {"last_epoch": 1, direction: "raw31"}]
+    with pytest.raises(TopologyError, match=rf"codec\.rules\.1\.{direction}: .*'raw31'"):
+        check_codecs(topology(tmp_path, codec={"rules": rules}))
+
+
+@pytest.mark.parametrize("direction", ["forward", "evaluation"])
+def test_a_codec_of_gradients_is_refused_elsewhere(tmp_path: Path, direction: str) -> None:
+    check_codecs(topology(tmp_path, codec={"backward": "mask"}))
+    with pytest.raises(TopologyError, match=rf"codec\.{direction}: mask.*under backward only"):
+        check_codecs(topology(tmp_path, codec={direction: "mask"}))
