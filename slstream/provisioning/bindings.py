@@ -18,20 +18,18 @@ from slstream.provisioning.acls import Acl, Pattern, Resource
 
 def to_binding(acl: Acl) -> AclBinding:
     """What is added to the broker's."""
-    return AclBinding(
-        ResourceType[acl.resource],
-        acl.name,
-        ResourcePatternType[acl.pattern],
-        acl.principal,
-        acl.host,
-        AclOperation[acl.operation],
-        AclPermissionType[acl.permission],
-    )
+    return AclBinding(*_fields(acl))
 
 
 def to_filter(acl: Acl) -> AclBindingFilter:
     """Matches this entry, and no other."""
-    return AclBindingFilter(
+    return AclBindingFilter(*_fields(acl))
+
+
+def _fields(
+    acl: Acl,
+) -> tuple[ResourceType, str, ResourcePatternType, str, str, AclOperation, AclPermissionType]:
+    return (
         ResourceType[acl.resource],
         acl.name,
         ResourcePatternType[acl.pattern],
