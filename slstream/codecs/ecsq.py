@@ -42,7 +42,7 @@ from slstream.codecs.payload import (
     form_of,
     not_finite,
 )
-from slstream.codecs.scale_context import Layout
+from slstream.codecs.scale_context import BoolArray, Layout
 from slstream.errors import DecodeError
 
 _CODED = 1
@@ -94,6 +94,21 @@ class Ecsq(TensorCodec):
 
     def encode(self, tensor: FloatArray, context: CodecContext) -> bytes:
         """See the class; refuses NaN and Inf."""
+        return self.encode_masked(tensor, None, context)
+
+    def encode_masked(
+        self, tensor: FloatArray, mask: BoolArray | None, context: CodecContext
+    ) -> bytes:
+        """Encode the elements that a mask does not leave out; the step follows from their rms.
+
+        Args:
+            tensor: as in :meth:`encode`; 0 where the mask leaves it out.
+            mask: of the tensor's shape, C-contiguous; the decoder needs it. ``None``: all elements.
+            context: key of the noise.
+
+        Raises:
+            EncodeError: as :meth:`encode`.
+        """
         array = check_tensor(tensor, self.id)
         flat = array.reshape(-1)
         maxima = np.zeros(1, np.int32)
@@ -103,12 +118,13 @@ class Ecsq(TensorCodec):
         if maxima[0] == 0:
             return bytes([_ZERO])
         largest = maxima.view(np.float32)[0]
-        rms = math.sqrt(quantiser.sum_of_squares(flat) / flat.size)
-        if rms < SMALLEST_RMS or largest > LARGEST:
-            return encode_raw(array)
-        layout = Layout.of(TensorSpec(shape=array.shape))
-        coded = self._encode_flat(flat, layout, rms, largest, context)
-        return coded if len(coded) <= array.nbytes else encode_raw(array)
+        layout = Layout.of(TensorSpec(shape=array.shape), mask)
+        rms = math.sqrt(quantiser.sum_of_squares(flat) / layout.elements)
+        if rms >= SMALLEST_RMS and largest <= LARGEST:
+            coded = self._encode_flat(flat, layout, rms, largest, context)
+            if len(coded) <= layout.raw_bytes:
+                return coded
+        return encode_raw(flat if layout.mask is None else flat[layout.mask])
 
     def _encode_flat(
         self,
@@ -123,25 +139,13 @@ class Ecsq(TensorCodec):
         stochastic = self.rounding == "stochastic"
         key_0, key_1 = quantiser.noise_keys(context)
 
-        first = layout.classes
-        symbols = np.empty(first + flat.size, np.uint8)
-        elements = symbols[first:]
+        elements = np.empty(flat.size, np.uint8)
         quantiser.quantise_step(flat, inverse, stochastic, key_0, key_1, elements)
-
-        row_sums = np.empty(layout.rows, np.int32)
-        column_sums = np.empty(layout.width, np.int32)
-        if first > 0:
-            quantiser.sum_magnitudes(elements, row_sums, column_sums)
-        row_classes = symbols[: layout.row_classes]
-        column_classes = symbols[layout.row_classes : first]
-        scale_context.classify(row_sums[: layout.row_classes], layout.width, row_classes)
-        scale_context.classify(column_sums[: layout.column_classes], layout.rows, column_classes)
-        lowest = scale_context.lowest_sum(row_classes, column_classes, flat.size)
-        contexts = np.empty(symbols.size, np.uint8)
-        contexts[:first] = layout.class_contexts()
-        scale_context.fill_contexts(
-            row_classes, column_classes, layout.width, lowest, contexts[first:]
-        )
+        classes = layout.classify(elements)
+        row_classes, column_classes = layout.split(classes)
+        lowest = scale_context.lowest_sum(row_classes, column_classes, layout.elements)
+        contexts = np.empty(flat.size, np.uint8)
+        scale_context.fill_contexts(row_classes, column_classes, layout.width, lowest, contexts)
 
         escapes = b""
         if largest * inverse > rans.ESCAPE // 2 - 1:
@@ -149,28 +153,46 @@ class Ecsq(TensorCodec):
             values = np.empty(where.size, np.int64)
             quantiser.quantise_at(flat, inverse, stochastic, key_0, key_1, where, values)
             escapes = _write_numbers(((values << 1) ^ (values >> 63)) - rans.ESCAPE)
-        spans = (first, flat.size)
-        return b"".join(
-            (
-                _HEADER.pack(_CODED, step, lowest),
-                rans.encode(symbols, contexts, spans, scale_context.ALL_CONTEXTS),
-                escapes,
-            )
+        coded = rans.encode(
+            np.concatenate((classes, layout.select(elements))),
+            np.concatenate((layout.class_contexts(), layout.select(contexts))),
+            (layout.classes, layout.elements),
+            scale_context.ALL_CONTEXTS,
         )
+        return b"".join((_HEADER.pack(_CODED, step, lowest), coded, escapes))
 
     def decode(self, data: Buffer, spec: TensorSpec, context: CodecContext) -> FloatArray:
         """See the class."""
+        return self.decode_masked(data, spec, None)
+
+    def decode_masked(self, data: Buffer, spec: TensorSpec, mask: BoolArray | None) -> FloatArray:
+        """Undo :meth:`encode_masked`: elements that the mask leaves out are 0.
+
+        Args:
+            data: foreign bytes.
+            spec: of the whole tensor.
+            mask: of this shape, C-contiguous; ``None``: all elements.
+
+        Raises:
+            DecodeError: as :meth:`decode`.
+        """
+        layout = Layout.of(spec, mask)
         form = form_of(data, self.id)
         if form == RAW:
-            return decode_raw(data, spec, self.id)
+            if mask is None:
+                return decode_raw(data, spec, self.id)
+            expect_length(data, 1 + layout.raw_bytes, spec, self.id)
+            out = np.zeros(spec.shape, np.float32)
+            out[mask] = np.frombuffer(data, "<f4", offset=1)
+            return out
         if form == _ZERO:
             expect_length(data, 1, spec, self.id)
             return np.zeros(spec.shape, np.float32)
         if form != _CODED:
             raise DecodeError(f"codec {self.id!r}: expected form 0, 1 or 2, got {form}")
-        if not _HEADER.size <= len(data) <= spec.raw_bytes:
+        if not _HEADER.size <= len(data) <= layout.raw_bytes:
             raise DecodeError(
-                f"codec {self.id!r}: expected {_HEADER.size} to {spec.raw_bytes} bytes for shape "
+                f"codec {self.id!r}: expected {_HEADER.size} to {layout.raw_bytes} bytes for shape "
                 f"{spec.shape}, got {len(data)}"
             )
         _, step, lowest = _HEADER.unpack_from(data)
@@ -180,43 +202,40 @@ class Ecsq(TensorCodec):
                 f"got {step}"
             )
         body = as_bytes(data)[_HEADER.size :]
-        symbols, used, escaped = _decode_symbols(body, Layout.of(spec), lowest)
+        symbols, used, escaped = _decode_symbols(body, layout, lowest)
         out = np.empty(spec.elements, np.float32)
         quantiser.dequantise_step(symbols, step, out)
         if escaped or used < body.size:
-            _restore_escapes(body[used:], symbols, step, out)
+            most = layout.elements // _FEWEST_PER_ESCAPE
+            _restore_escapes(body[used:], symbols, step, most, out)
         return out.reshape(spec.shape)
 
 
 def _decode_symbols(body: ByteArray, layout: Layout, lowest: int) -> tuple[ByteArray, int, bool]:
     """Symbols of the elements, how many bytes of ``body`` they took, whether some are escaped."""
-    elements = layout.rows * layout.width
-    decoder = rans.Decoder(body, scale_context.ALL_CONTEXTS, layout.classes + elements)
+    decoder = rans.Decoder(body, scale_context.ALL_CONTEXTS, layout.classes + layout.elements)
     classes = decoder.decode(layout.class_contexts())
-    contexts = np.empty(elements, np.uint8)
-    scale_context.fill_contexts(
-        classes[: layout.row_classes],
-        classes[layout.row_classes :],
-        layout.width,
-        lowest,
-        contexts,
-    )
-    symbols = decoder.decode(contexts)
+    row_classes, column_classes = layout.split(classes)
+    contexts = np.empty(layout.rows * layout.width, np.uint8)
+    scale_context.fill_contexts(row_classes, column_classes, layout.width, lowest, contexts)
+    symbols = layout.restore(decoder.decode(layout.select(contexts)))
     return symbols, decoder.finish(), decoder.has_escapes
 
 
-def _restore_escapes(data: ByteArray, symbols: ByteArray, step: float, out: FloatArray) -> None:
-    """Put the values of escaped symbols where they belong.
+def _restore_escapes(
+    data: ByteArray, symbols: ByteArray, step: float, most: int, out: FloatArray
+) -> None:
+    """Put the values of at most ``most`` escaped symbols where they belong.
 
     Raises:
         DecodeError: not exactly one number for each escaped symbol, or more than any tensor has.
     """
     escaped = symbols == rans.ESCAPE
     count = int(np.count_nonzero(escaped))
-    if count > symbols.size // _FEWEST_PER_ESCAPE:
+    if count > most:
         raise DecodeError(
-            f"codec 'ecsq': expected at most {symbols.size // _FEWEST_PER_ESCAPE} escaped values "
-            f"in {symbols.size} elements, got {count}"
+            f"codec 'ecsq': expected at most {most} escaped values in {symbols.size} elements, "
+            f"got {count}"
         )
     # Told before they are copied: foreign bytes do not decide how much is kept.
     if not count <= data.size <= _NUMBER_BYTES * count:

@@ -9,18 +9,23 @@ rate by 20 to 35 % against one table for all elements.
 
 The symbols of a matrix are laid out for the coder as: classes of the rows, classes of the columns,
 elements in row-major order, each group with contexts of its own.
+
+A mask may leave elements out that both ends know to be 0. The others keep their place in the matrix
+and so their contexts; the mean of a row or column is over what is left of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from slstream.codecs.contract import TensorSpec
 from slstream.codecs.kernel import Scalar, kernel
+from slstream.codecs.quantiser import sum_magnitudes
 
+BoolArray = npt.NDArray[np.bool_]
 ByteArray = npt.NDArray[np.uint8]
 IntArray = npt.NDArray[np.int32]
 
@@ -44,7 +49,7 @@ _FEWEST = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How a tensor is seen as a matrix; follows from its shape, so both ends know it."""
+    """How a tensor is seen as a matrix; follows from shape and mask, so both ends know it."""
 
     rows: int
     width: int
@@ -52,9 +57,11 @@ class Layout:
     """``rows``, or 0 when rows have no classes."""
     column_classes: int
     """``width``, or 0 when columns have no classes."""
+    mask: BoolArray | None = field(default=None, compare=False)
+    """Which elements are coded, [rows * width]; ``None`` for all."""
 
     @classmethod
-    def of(cls, spec: TensorSpec) -> Layout:
+    def of(cls, spec: TensorSpec, mask: BoolArray | None = None) -> Layout:
         """Rows are the batch dimension; a 1-D tensor is one row."""
         rows = spec.shape[0] if len(spec.shape) > 1 else 1
         width = spec.elements // rows if rows else 0
@@ -63,6 +70,7 @@ class Layout:
             width=width,
             row_classes=rows if rows > 1 and width >= _FEWEST else 0,
             column_classes=width if width > 1 and rows >= _FEWEST else 0,
+            mask=None if mask is None else mask.reshape(-1),
         )
 
     @property
@@ -70,11 +78,73 @@ class Layout:
         """Classes in all, in front of the elements."""
         return self.row_classes + self.column_classes
 
+    @property
+    def elements(self) -> int:
+        """Elements that are coded."""
+        if self.mask is None:
+            return self.rows * self.width
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def raw_bytes(self) -> int:
+        """Size of these as float32."""
+        return 4 * self.elements
+
+    def split(self, classes: ByteArray) -> tuple[ByteArray, ByteArray]:
+        """Those of the rows, and those of the columns."""
+        return classes[: self.row_classes], classes[self.row_classes :]
+
+    def select(self, values: ByteArray) -> ByteArray:
+        """Of one value per element [rows * width], those of elements that are coded, in order."""
+        if self.mask is None:
+            return values
+        selected = np.empty(self.elements + 1, np.uint8)
+        select(values, self.mask.view(np.uint8), selected)
+        return selected[:-1]
+
+    def restore(self, selected: ByteArray) -> ByteArray:
+        """Undo :meth:`select`, with 0 for elements that are not coded."""
+        if self.mask is None:
+            return selected
+        values = np.empty(self.mask.size, np.uint8)
+        restore(np.append(selected, np.uint8(0)), self.mask.view(np.uint8), values)
+        return values
+
+    def classify(self, elements: ByteArray) -> ByteArray:
+        """Classes of the rows and then of the columns: uint8 [classes].
+
+        Args:
+            elements: symbols [rows * width], 0 where the mask leaves them out.
+        """
+        classes = np.empty(self.classes, np.uint8)
+        if self.classes == 0:
+            return classes
+        row_sums, column_sums = self._sums(elements)
+        if self.mask is not None:
+            # As if what the mask leaves out were like the rest: no mean is above 127 then either.
+            row_counts, column_counts = self._sums(self.mask.view(np.uint8))
+            row_sums = _extrapolate(row_sums, row_counts, self.width)
+            column_sums = _extrapolate(column_sums, column_counts, self.rows)
+        row_classes, column_classes = self.split(classes)
+        classify(row_sums[: self.row_classes], self.width, row_classes)
+        classify(column_sums[: self.column_classes], self.rows, column_classes)
+        return classes
+
+    def _sums(self, symbols: ByteArray) -> tuple[IntArray, IntArray]:
+        rows, columns = np.empty(self.rows, np.int32), np.empty(self.width, np.int32)
+        sum_magnitudes(symbols, rows, columns)
+        return rows, columns
+
     def class_contexts(self) -> ByteArray:
         """Contexts of the classes: uint8 [classes]."""
         contexts = np.full(self.classes, COLUMN_CLASSES, np.uint8)
         contexts[: self.row_classes] = ROW_CLASSES
         return contexts
+
+
+def _extrapolate(sums: IntArray, counts: IntArray, full: int) -> IntArray:
+    """What the sums of ``counts`` elements would be for ``full``; 0 for none."""
+    return (sums.astype(np.int64) * full // np.maximum(counts, 1)).astype(np.int32)
 
 
 @kernel("void(const i4[::1], i8, u1[::1])")
@@ -141,3 +211,22 @@ def fill_contexts(
         row = out[r * width : (r + 1) * width]
         for j in range(width):
             row[j] = np.uint8(min(max(np.int32(columns[j] + base), np.int32(0)), last))
+
+
+@kernel("void(const u1[::1], const u1[::1], u1[::1])")
+def select(values: ByteArray, mask: ByteArray, selected: ByteArray) -> None:
+    """Copy the values [n] where the mask is 1; ``selected`` has one more, of any value."""
+    position = np.uint64(0)
+    for i in range(values.size):
+        # Storing always and moving sometimes avoids a branch that nobody can predict.
+        selected[position] = values[i]
+        position += np.uint64(mask[i])
+
+
+@kernel("void(const u1[::1], const u1[::1], u1[::1])")
+def restore(selected: ByteArray, mask: ByteArray, values: ByteArray) -> None:
+    """Undo :func:`select`, with 0 where the mask is 0; ``selected`` has one more, of any value."""
+    position = np.uint64(0)
+    for i in range(values.size):
+        values[i] = np.uint8(selected[position] * mask[i])
+        position += np.uint64(mask[i])
