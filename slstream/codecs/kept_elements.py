@@ -74,6 +74,11 @@ class Groups:
         return self.kept == self.width
 
 
+def inner_context(context: CodecContext) -> CodecContext:
+    """For a codec of the kept elements: an activation of the whole tensor says nothing to it."""
+    return CodecContext(seed=context.seed, counter=context.counter)
+
+
 def selection_keys(context: CodecContext) -> tuple[int, int]:
     """Two 32-bit keys for the noise of a selection."""
     return noise_keys(CodecContext(seed=context.seed ^ _SELECTION, counter=context.counter))
@@ -241,11 +246,14 @@ def scatter(values: FloatArray, bitmap: ByteArray, scale: Scalar, out: FloatArra
     """Put ``values * scale`` where the bitmap has ones and 0 elsewhere.
 
     Args:
-        values: float32 [v], at least 1; more ones than values put the last one again.
+        values: float32 [v]; more ones than values put the last one again, or 0 if there is none.
         bitmap: uint8 [ceil(n / 8)].
         scale: factor of all values.
         out: float32 [n].
     """
+    if values.size == 0:
+        out[:] = 0
+        return
     position = np.int64(0)
     last = np.int64(values.size - 1)
     for i in range(out.size):

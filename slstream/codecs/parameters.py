@@ -91,6 +91,17 @@ def require_choice(codec: Codec, name: str, allowed: Sequence[str]) -> None:
         )
 
 
+def require_flag(codec: Codec, name: str) -> None:
+    """Refuse a parameter that is neither true nor false.
+
+    Raises:
+        CodecConfigError: names the parameter and the value.
+    """
+    value = getattr(codec, name)
+    if not isinstance(value, bool):
+        raise CodecConfigError(f"{name} of codec {codec.id!r} must be true or false; got {value!r}")
+
+
 def require_integer(codec: Codec, name: str, low: int, high: int) -> None:
     """Refuse a parameter that is not an integer from ``low`` to ``high``.
 
