@@ -27,7 +27,10 @@ _BUILT_IN = {
     "q2row": ("slstream.codecs.row_integers", "Q2Row"),
     "q4row": ("slstream.codecs.row_integers", "Q4Row"),
     "q8row": ("slstream.codecs.row_integers", "Q8Row"),
+    "randomk": ("slstream.codecs.randomk", "RandomK"),
+    "randtopk": ("slstream.codecs.randtopk", "RandTopK"),
     "raw32": ("slstream.codecs.raw32", "Raw32"),
+    "topk": ("slstream.codecs.topk", "TopK"),
     "zstd": ("slstream.codecs.zstd", "Zstd"),
 }
 """id -> (module, class). An id is a promise: never reuse one for another format."""

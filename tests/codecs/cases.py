@@ -17,6 +17,21 @@ CASES: dict[str, list[dict[str, object]]] = {
     "ecsq": [{"id": "ecsq"}],
     "ecsq-stochastic": [{"id": "ecsq", "step": 2.0, "rounding": "stochastic"}],
     "ecsq-fine": [{"id": "ecsq", "step": 0.05}],
+    "topk": [{"id": "topk"}],
+    "topk-tensor": [
+        {"id": "topk", "fraction": 0.02, "per": "tensor", "values": {"id": "raw32"}},
+    ],
+    "topk-most": [{"id": "topk", "fraction": 0.96, "values": {"id": "ecsq"}}],
+    "topk-mixed": [
+        {"id": "topk", "fraction": 0.25, "values": {"id": "ecsq", "step": 0.5}},
+        {"id": "zstd"},
+    ],
+    "randtopk": [{"id": "randtopk"}],
+    "randtopk-tensor": [
+        {"id": "randtopk", "fraction": 0.7, "per": "tensor", "alpha": 0.5, "values": "q4row"},
+    ],
+    "randomk": [{"id": "randomk"}],
+    "randomk-unscaled": [{"id": "randomk", "fraction": 0.5, "scaled": False, "values": "bf16"}],
     "lz4": [{"id": "raw32"}, {"id": "lz4"}],
     "zstd": [{"id": "raw32"}, {"id": "zstd", "level": 3}],
     "mixed": [{"id": "q8row"}, {"id": "zstd"}, {"id": "lz4"}],
