@@ -59,6 +59,18 @@ def _unbiased_values() -> TensorCodec:
 class RandomK(TensorCodec):
     """``ceil(fraction * width)`` random elements of each row, each set with the same probability.
 
+    Scaled and with stochastic rounding inside it is unbiased: the mean over many contexts is the
+    element. The price is noise: the error has ``width / kept - 1`` times the energy of the tensor,
+    which is 0 dB for 50 %, 6 dB above it for 20 %, 10 for 10 %, 20 for 1 %. ``ecsq`` with
+    stochastic rounding is unbiased too, with 20 dB less noise or better in as many bits. Not
+    scaled, the mean is too small by ``kept / width``, and the error ``1 - kept / width`` of the
+    energy.
+
+    Bits per element, 512 x 256: ``fraction`` times those of the codec inside. With q8row 4.06 for
+    50 %, 1.69 for 20 %, 0.88 for 10 %, 0.16 for 1 %, of which 0.06 are scales of rows; with a
+    stochastic ``ecsq(step=1.5)`` 0.10 for 10 % of activations and 0.06 of gradients, with 0.8 dB
+    more noise. Encoding runs as fast as ``ecsq``, decoding at 0.7 of its speed.
+
     Attributes:
         fraction: share of the elements that is kept, 0.001 to 1; all are where less than 1 in 32
             would be left out. Rows are the batch dimension; a 1-D tensor is one row.

@@ -25,6 +25,16 @@ class RandTopK(TopK):
 
     For training only: validate and predict with ``topk`` of the same fraction.
 
+    Biased: of ``width`` elements of which ``k`` are kept, the mean over many contexts is
+    ``1 - alpha`` times the element for the k largest, ``alpha * k / (width - k)`` times for the
+    others. Where fewer others exist than would come in, which needs a fraction above
+    ``1 / (1 + alpha)``, fewer give way. It is not scaled to be unbiased: the factor for the others
+    would be ``(1 / fraction - 1) / alpha``, 90 at the defaults, and as much noise.
+
+    Bits per element and signal to noise, 512 x 256 with q8row inside: activations 2.29 at 8.8 dB
+    for 20 %, 1.24 at 6.7 dB for 10 %, 0.68 at 4.8 dB for 5 %; places cost 0.04 bits more than
+    those of ``topk``. Encoding runs at 0.25 to 0.3 of the speed of ``ecsq``, decoding as ``topk``.
+
     Attributes:
         alpha: probability with which one of the top k gives way, 0 to 1.
     """

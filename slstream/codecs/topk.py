@@ -52,6 +52,26 @@ ByteArray = npt.NDArray[np.uint8]
 class TopK(TensorCodec):
     """The ``ceil(fraction * width)`` elements of largest ``abs(x)`` of each row, or of the tensor.
 
+    Of equal ones the first are kept, so the choice is the same everywhere.
+
+    Biased: a kept element has the error of the codec inside, all others become 0, and with them
+    their share of every mean. No other choice of as many elements leaves out less energy. Made for
+    activations; for gradients only with ``per="tensor"``, where it keeps the rows that matter.
+    What is trained through a top-k must be validated and used through one of the same fraction.
+
+    Bits per element and signal to noise, 512 x 256, q8row / ecsq with a step of 0.5 inside:
+
+        kept    activations, per row         gradients, per tensor
+        50 %    4.93, 42.7 dB / 1.92, 17.0   4.49, 23.5 dB / 1.15, 19.6
+        20 %    2.24, 14.6 dB / 0.87, 12.8   1.90, 23.5 dB / 0.66, 16.9
+        10 %    1.20,  9.0 dB / 0.49,  8.5   1.00, 21.6 dB / 0.41, 15.0
+         5 %    0.65,  5.9 dB / 0.27,  5.7   0.52, 17.4 dB / 0.24, 13.2
+         1 %    0.21,  2.6 dB / 0.08,  2.6   0.11, 10.5 dB / 0.06,  9.6
+
+    ``ecsq`` alone gets as much out of a bit for activations (0.51 bits at 8.8 dB) and more for
+    gradients (0.16 bits at 13.7 dB). Encoding runs at 0.4 to 0.5 of the speed of ``ecsq``,
+    decoding at 0.5 to 1.5.
+
     Attributes:
         fraction: share of the elements that is kept, 0.001 to 1; all are where less than 1 in 32
             would be left out.
