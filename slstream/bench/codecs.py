@@ -30,8 +30,11 @@ CHAINS: Mapping[str, Sequence[Mapping[str, object]]] = {
     "topk+ecsq": [{"id": "topk", "values": {"id": "ecsq", "step": 0.5}}],
     "randtopk": [{"id": "randtopk"}],
     "randomk": [{"id": "randomk"}],
+    "kmeans": [{"id": "kmeans"}],
     "lz4": [{"id": "raw32"}, {"id": "lz4"}],
     "zstd": [{"id": "raw32"}, {"id": "zstd"}],
+    "zstd_shuffled": [{"id": "raw32"}, {"id": "zstd_shuffled", "width": 4}],
+    "fp16-zstd_shuffled": [{"id": "fp16"}, {"id": "zstd_shuffled"}],
 }
 """Chains that are measured, by the name in the report."""
 

@@ -23,6 +23,7 @@ _BUILT_IN = {
     "ecsq": ("slstream.codecs.ecsq", "Ecsq"),
     "fp16": ("slstream.codecs.casts", "Fp16"),
     "fp8": ("slstream.codecs.fp8", "Fp8"),
+    "kmeans": ("slstream.codecs.kmeans", "KMeans"),
     "lz4": ("slstream.codecs.lz4", "Lz4"),
     "q2row": ("slstream.codecs.row_integers", "Q2Row"),
     "q4row": ("slstream.codecs.row_integers", "Q4Row"),
@@ -32,6 +33,7 @@ _BUILT_IN = {
     "raw32": ("slstream.codecs.raw32", "Raw32"),
     "topk": ("slstream.codecs.topk", "TopK"),
     "zstd": ("slstream.codecs.zstd", "Zstd"),
+    "zstd_shuffled": ("slstream.codecs.zstd_shuffled", "ZstdShuffled"),
 }
 """id -> (module, class). An id is a promise: never reuse one for another format."""
 

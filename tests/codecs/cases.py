@@ -32,7 +32,12 @@ CASES: dict[str, list[dict[str, object]]] = {
     ],
     "randomk": [{"id": "randomk"}],
     "randomk-unscaled": [{"id": "randomk", "fraction": 0.5, "scaled": False, "values": "bf16"}],
+    "kmeans": [{"id": "kmeans"}],
+    "kmeans-fine": [{"id": "kmeans", "levels": 256}],
+    "kmeans-stochastic": [{"id": "kmeans", "levels": 5, "rounding": "stochastic"}],
     "lz4": [{"id": "raw32"}, {"id": "lz4"}],
     "zstd": [{"id": "raw32"}, {"id": "zstd", "level": 3}],
+    "zstd_shuffled": [{"id": "fp16"}, {"id": "zstd_shuffled"}],
+    "zstd_shuffled-raw": [{"id": "raw32"}, {"id": "zstd_shuffled", "width": 4, "level": 3}],
     "mixed": [{"id": "q8row"}, {"id": "zstd"}, {"id": "lz4"}],
 }

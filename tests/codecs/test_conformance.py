@@ -19,6 +19,8 @@ class TestBuiltInBytesCodecs(BytesCodecContract):
         "lz4-fast": {"id": "lz4", "acceleration": 9},
         "zstd": {"id": "zstd"},
         "zstd-small": {"id": "zstd", "level": 19},
+        "zstd_shuffled": {"id": "zstd_shuffled"},
+        "zstd_shuffled-4": {"id": "zstd_shuffled", "width": 4},
     }
 
 
