@@ -103,7 +103,7 @@ class Ecsq(TensorCodec):
 
         Args:
             tensor: as in :meth:`encode`; 0 where the mask leaves it out.
-            mask: of the tensor's shape, C-contiguous; the decoder needs it. ``None``: all elements.
+            mask: of the tensor's shape; the decoder needs it. ``None``: all elements.
             context: key of the noise.
 
         Raises:
@@ -171,7 +171,7 @@ class Ecsq(TensorCodec):
         Args:
             data: foreign bytes.
             spec: of the whole tensor.
-            mask: of this shape, C-contiguous; ``None``: all elements.
+            mask: of this shape; ``None``: all elements.
 
         Raises:
             DecodeError: as :meth:`decode`.

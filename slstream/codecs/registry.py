@@ -25,6 +25,7 @@ _BUILT_IN = {
     "fp8": ("slstream.codecs.fp8", "Fp8"),
     "kmeans": ("slstream.codecs.kmeans", "KMeans"),
     "lz4": ("slstream.codecs.lz4", "Lz4"),
+    "mask": ("slstream.codecs.mask", "Mask"),
     "q2row": ("slstream.codecs.row_integers", "Q2Row"),
     "q4row": ("slstream.codecs.row_integers", "Q4Row"),
     "q8row": ("slstream.codecs.row_integers", "Q8Row"),

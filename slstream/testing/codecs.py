@@ -6,7 +6,8 @@ In a test module of yours::
         configs = {"default": [{"id": "mine"}], "fine": [{"id": "mine", "level": 2}]}
 
 A codec of bytes is tested behind ``raw32`` (``[{"id": "raw32"}, {"id": "mine"}]``), and by
-:class:`BytesCodecContract` besides. The codec must be installed under its entry point.
+:class:`BytesCodecContract` besides. The codec must be installed under its entry point. One that
+``needs_forward`` is given activations with and without zeros beside the tensors.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tracemalloc
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -100,6 +102,22 @@ def edge_tensors() -> dict[str, FloatArray]:
     }
 
 
+def contexts_for(chain: CodecChain, shape: tuple[int, ...]) -> list[CodecContext]:
+    """What to encode a tensor with: where the chain needs an activation, one context per kind."""
+    if not chain.needs_forward:
+        return [CONTEXT]
+    rng = np.random.default_rng(5)
+    values, few = rng.standard_normal(shape), rng.random(shape) < 1 / 40
+    half = np.where(np.abs(values) < 0.7, 0, values)
+    activations = (half, np.where(few, -0.0, 1.0), values + 9, 0 * values)
+    return [replace(CONTEXT, forward=np.asarray(each, np.float32)) for each in activations]
+
+
+def context_for(chain: CodecChain, shape: tuple[int, ...]) -> CodecContext:
+    """The first of these: about half of the activation is 0."""
+    return contexts_for(chain, shape)[0]
+
+
 class CodecContract:
     """Every promise of a codec, through a chain. Set ``configs``."""
 
@@ -128,32 +146,35 @@ class CodecContract:
     def test_edge_tensors_decode_to_their_shape_and_stay_small(self, chain: CodecChain) -> None:
         for name, tensor in edge_tensors().items():
             before = tensor.copy()
-            data = chain.encode(tensor, CONTEXT)
-            assert isinstance(data, bytes), name
-            assert len(data) <= tensor.nbytes + HEADER_BYTES, name
-            decoded = chain.decode(data, TensorSpec(shape=tensor.shape), CONTEXT)
-            check_decoded(decoded, tensor.shape)
-            assert np.all(np.isfinite(decoded)), name
-            assert np.array_equal(bits_of(tensor), bits_of(before)), f"{name}: input was modified"
-            if chain.exact:
-                assert np.array_equal(bits_of(decoded), bits_of(tensor)), name
+            for context in contexts_for(chain, tensor.shape):
+                data = chain.encode(tensor, context)
+                assert isinstance(data, bytes), name
+                assert len(data) <= tensor.nbytes + HEADER_BYTES, name
+                decoded = chain.decode(data, TensorSpec(shape=tensor.shape), context)
+                check_decoded(decoded, tensor.shape)
+                assert np.all(np.isfinite(decoded)), name
+                assert np.array_equal(bits_of(tensor), bits_of(before)), f"{name}: was modified"
+                if chain.exact:
+                    assert np.array_equal(bits_of(decoded), bits_of(tensor)), name
 
     def test_encoding_is_a_function_of_values_and_context(self, chain: CodecChain) -> None:
+        context = context_for(chain, (40, 48))
         for tensor in (activation(40, 48), gradient(40, 48)):
-            data = chain.encode(tensor, CONTEXT)
+            data = chain.encode(tensor, context)
             again = CodecChain.from_config(chain.config())
-            assert again.encode(tensor.copy(), CONTEXT) == data
-            assert chain.encode(np.asfortranarray(tensor), CONTEXT) == data
-            assert chain.encode(np.repeat(tensor, 2, axis=1)[:, ::2], CONTEXT) == data
+            assert again.encode(tensor.copy(), context) == data
+            assert chain.encode(np.asfortranarray(tensor), context) == data
+            assert chain.encode(np.repeat(tensor, 2, axis=1)[:, ::2], context) == data
             spec = TensorSpec(shape=tensor.shape)
-            expected = bits_of(chain.decode(data, spec, CONTEXT))
+            expected = bits_of(chain.decode(data, spec, context))
             for form in (bytearray(data), memoryview(data)):
-                assert np.array_equal(bits_of(chain.decode(form, spec, CONTEXT)), expected)
+                assert np.array_equal(bits_of(chain.decode(form, spec, context)), expected)
 
     def test_decoded_tensors_do_not_share_memory_with_the_bytes(self, chain: CodecChain) -> None:
         tensor = activation(8, 8)
-        data = bytearray(chain.encode(tensor, CONTEXT))
-        decoded = chain.decode(data, TensorSpec(shape=tensor.shape), CONTEXT)
+        context = context_for(chain, tensor.shape)
+        data = bytearray(chain.encode(tensor, context))
+        decoded = chain.decode(data, TensorSpec(shape=tensor.shape), context)
         kept = decoded.copy()
         data[:] = bytes(len(data))
         assert np.array_equal(decoded, kept)
@@ -164,13 +185,14 @@ class CodecContract:
         for value in (np.nan, np.inf, -np.inf):
             tensor = activation(6, 7)
             tensor[4, 2] = value
-            try:
-                data = chain.encode(tensor, CONTEXT)
-            except EncodeError as exc:
-                assert "(4, 2)" in str(exc)  # noqa: PT017 - either outcome is right
-            else:
-                decoded = chain.decode(data, TensorSpec(shape=tensor.shape), CONTEXT)
-                assert np.array_equal(decoded[4, 2], tensor[4, 2], equal_nan=True)
+            for context in contexts_for(chain, tensor.shape):
+                try:
+                    data = chain.encode(tensor, context)
+                except EncodeError as exc:
+                    assert "(4, 2)" in str(exc)  # noqa: PT017 - either outcome is right
+                else:
+                    decoded = chain.decode(data, TensorSpec(shape=tensor.shape), context)
+                    assert np.array_equal(decoded[4, 2], tensor[4, 2], equal_nan=True)
 
     def test_other_inputs_are_refused(self, chain: CodecChain) -> None:
         refused: tuple[object, ...] = (
@@ -181,19 +203,43 @@ class CodecContract:
             [[1.0]],
         )
         for tensor in refused:
+            context = context_for(chain, getattr(tensor, "shape", (1, 1)))
             with pytest.raises(EncodeError):
-                chain.encode(tensor, CONTEXT)  # type: ignore[arg-type]
+                chain.encode(tensor, context)  # type: ignore[arg-type]
+
+    def test_an_activation_is_needed_where_the_codec_says_so(self, chain: CodecChain) -> None:
+        tensor, spec = gradient(40, 48), TensorSpec(shape=(40, 48))
+        context = context_for(chain, tensor.shape)
+        data = chain.encode(tensor, context)
+        forward = activation(40, 48)
+        if not chain.needs_forward:
+            assert chain.encode(tensor, replace(context, forward=forward)) == data
+            return
+        foreign: tuple[object, ...] = (None, forward.T, forward[:1], forward.astype(np.float64), 0)
+        for each in foreign:
+            wrong = replace(context, forward=each)  # type: ignore[arg-type]
+            with pytest.raises(EncodeError, match="activation"):
+                chain.encode(tensor, wrong)
+            with pytest.raises(DecodeError, match="activation"):
+                chain.decode(data, spec, wrong)
+        before = forward.copy()
+        data = chain.encode(tensor, replace(context, forward=forward))
+        for same in (forward.copy(), np.asfortranarray(forward)):
+            assert chain.encode(tensor, replace(context, forward=same)) == data
+            chain.decode(data, spec, replace(context, forward=same))
+        assert np.array_equal(forward, before), "the activation was modified"
 
     def test_truncated_and_longer_bytes_are_refused_or_decode_to_the_shape(
         self, chain: CodecChain
     ) -> None:
         tensor = gradient(33, 40)
-        data = chain.encode(tensor, CONTEXT)
+        context = context_for(chain, tensor.shape)
+        data = chain.encode(tensor, context)
         for size in {0, 1, 2, 5, 17, len(data) // 2, len(data) - 1}:
             decode_hostile(chain, data[:size], tensor.shape)
         decode_hostile(chain, data + b"\0", tensor.shape)
         with pytest.raises(DecodeError):
-            chain.decode(b"", TensorSpec(shape=tensor.shape), CONTEXT)
+            chain.decode(b"", TensorSpec(shape=tensor.shape), context)
         for shape in ((33, 41), (1,), (0, 4), (40, 33), (33 * 40,)):
             decode_hostile(chain, data, shape)
 
@@ -208,7 +254,8 @@ class CodecContract:
         check()
 
     def test_damaged_bytes_are_refused_or_decode_to_the_shape(self, chain: CodecChain) -> None:
-        encoded = [chain.encode(make(37, 40), CONTEXT) for make in (activation, gradient)]
+        context = context_for(chain, (37, 40))
+        encoded = [chain.encode(make(37, 40), context) for make in (activation, gradient)]
 
         @settings(max_examples=80, deadline=None)
         @given(
@@ -226,21 +273,23 @@ class CodecContract:
 
     def test_decoding_allocates_at_most_twice_the_tensor(self, chain: CodecChain) -> None:
         tensor = gradient(1024, 256)
-        data = chain.encode(tensor, CONTEXT)
-        longer = data + bytes(4 * tensor.nbytes)
-        flipped = bytes([data[0]]) + bytes(byte ^ 0x55 for byte in data[1:200]) + data[200:]
-        for each in (data, longer, flipped, data[: len(data) // 2]):
-            allocated = peak_bytes(chain, each, tensor.shape)
-            assert allocated <= 2 * tensor.nbytes + FIXED_BYTES
+        for context in contexts_for(chain, tensor.shape):
+            data = chain.encode(tensor, context)
+            longer = data + bytes(4 * tensor.nbytes)
+            flipped = bytes([data[0]]) + bytes(byte ^ 0x55 for byte in data[1:200]) + data[200:]
+            for each in (data, longer, flipped, data[: len(data) // 2]):
+                allocated = peak_bytes(chain, each, tensor.shape, context)
+                assert allocated <= 2 * tensor.nbytes + FIXED_BYTES
 
     def test_threads_share_a_codec(self, chain: CodecChain) -> None:
         tensors = [make(50, 60, seed=i) for i in range(8) for make in (activation, gradient)]
-        alone = [chain.encode(tensor, CONTEXT) for tensor in tensors]
+        context = context_for(chain, (50, 60))
+        alone = [chain.encode(tensor, context) for tensor in tensors]
         spec = TensorSpec(shape=(50, 60))
-        decoded = [chain.decode(data, spec, CONTEXT) for data in alone]
+        decoded = [chain.decode(data, spec, context) for data in alone]
         with ThreadPoolExecutor(4) as pool:
-            together = list(pool.map(lambda tensor: chain.encode(tensor, CONTEXT), tensors * 4))
-            back = list(pool.map(lambda data: chain.decode(data, spec, CONTEXT), alone * 4))
+            together = list(pool.map(lambda tensor: chain.encode(tensor, context), tensors * 4))
+            back = list(pool.map(lambda data: chain.decode(data, spec, context), alone * 4))
         assert together == alone * 4
         assert all(np.array_equal(a, b) for a, b in zip(back, decoded * 4, strict=True))
 
@@ -314,19 +363,21 @@ def check_decoded(decoded: object, shape: tuple[int, ...]) -> None:
 def decode_hostile(chain: CodecChain, data: bytes, shape: tuple[int, ...]) -> None:
     """Decode foreign bytes: fail unless the outcome is a tensor of this shape or DecodeError."""
     try:
-        decoded = chain.decode(data, TensorSpec(shape=shape), CONTEXT)
+        decoded = chain.decode(data, TensorSpec(shape=shape), context_for(chain, shape))
     except DecodeError as exc:
         assert str(exc)  # noqa: PT017 - either outcome is right
     else:
         check_decoded(decoded, shape)
 
 
-def peak_bytes(chain: CodecChain, data: bytes, shape: tuple[int, ...]) -> int:
+def peak_bytes(
+    chain: CodecChain, data: bytes, shape: tuple[int, ...], context: CodecContext
+) -> int:
     """Most bytes that Python and numpy held at a time while decoding, whatever the outcome."""
     tracemalloc.start()
     try:
         with suppress(DecodeError):
-            chain.decode(data, TensorSpec(shape=shape), CONTEXT)
+            chain.decode(data, TensorSpec(shape=shape), context)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -17,6 +17,9 @@ CASES: dict[str, list[dict[str, object]]] = {
     "ecsq": [{"id": "ecsq"}],
     "ecsq-stochastic": [{"id": "ecsq", "step": 2.0, "rounding": "stochastic"}],
     "ecsq-fine": [{"id": "ecsq", "step": 0.05}],
+    "mask": [{"id": "mask"}],
+    "mask-fine": [{"id": "mask", "values": {"id": "ecsq", "step": 0.05}}],
+    "mask-fp16": [{"id": "mask", "values": {"id": "fp16"}}],
     "topk": [{"id": "topk"}],
     "topk-tensor": [
         {"id": "topk", "fraction": 0.02, "per": "tensor", "values": {"id": "raw32"}},

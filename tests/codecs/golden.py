@@ -3,6 +3,7 @@
     tests/golden/codecs/<case>/
         config.json     {"chain": [...], "seed": ..., "counter": ...}
         tensor.npy      what was encoded
+        forward.npy     the activation, where the chain needs one
         encoded.bin     the bytes of the release that wrote the directory
         decoded.npy     the tensor that they decode to, bit by bit
 
@@ -38,6 +39,12 @@ def golden_tensors() -> dict[str, FloatArray]:
     }
 
 
+def activation_for(tensor: FloatArray) -> FloatArray:
+    """An activation of the tensor's shape with zeros."""
+    rows, width = tensor.shape
+    return activation(rows, width, seed=3)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
     """One directory."""
@@ -52,9 +59,12 @@ class Golden:
 def read_golden(directory: Path) -> Golden:
     """Read a directory; the arrays are plain, so nothing is unpickled."""
     document = json.loads((directory / "config.json").read_text())
+    chain = CodecChain.from_config(document["chain"])
+    path = directory / "forward.npy"
+    forward = np.load(path, allow_pickle=False) if chain.needs_forward else None
     return Golden(
-        chain=CodecChain.from_config(document["chain"]),
-        context=CodecContext(seed=document["seed"], counter=document["counter"]),
+        chain=chain,
+        context=CodecContext(seed=document["seed"], counter=document["counter"], forward=forward),
         tensor=np.load(directory / "tensor.npy", allow_pickle=False),
         encoded=(directory / "encoded.bin").read_bytes(),
         decoded=np.load(directory / "decoded.npy", allow_pickle=False),
@@ -70,7 +80,8 @@ def write_missing() -> list[str]:
             if directory.exists():
                 continue
             chain = CodecChain.from_config(config)
-            context = CodecContext(seed=0x0123456789ABCDEF, counter=len(written))
+            forward = activation_for(tensor) if chain.needs_forward else None
+            context = CodecContext(seed=0x0123456789ABCDEF, counter=len(written), forward=forward)
             encoded = chain.encode(tensor, context)
             decoded = chain.decode(encoded, TensorSpec(shape=tensor.shape), context)
             directory.mkdir(parents=True)
@@ -81,6 +92,8 @@ def write_missing() -> list[str]:
             }
             (directory / "config.json").write_text(json.dumps(document) + "\n")
             np.save(directory / "tensor.npy", tensor, allow_pickle=False)
+            if forward is not None:
+                np.save(directory / "forward.npy", forward, allow_pickle=False)
             (directory / "encoded.bin").write_bytes(encoded)
             np.save(directory / "decoded.npy", decoded, allow_pickle=False)
             written.append(directory.name)

@@ -77,3 +77,35 @@ def test_the_highest_context_holds_enough_elements() -> None:
         assert top == CONTEXTS - 1 or (sums >= top + 1).sum() < 200
     none = np.empty(0, np.uint8)
     assert scale_context.lowest_sum(none, none, 5000) == 0
+
+
+def test_a_mask_takes_out_and_puts_back_in_order() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.integers(1, 256, 40 * 33, np.uint8)
+    for share in (0.0, 0.02, 0.5, 0.98, 1.0):
+        mask = rng.random((40, 33)) < share
+        layout = Layout.of(TensorSpec(shape=(40, 33)), mask)
+        selected = layout.select(values)
+        assert layout.elements == selected.size == mask.sum()
+        assert np.array_equal(selected, values[mask.reshape(-1)])
+        assert np.array_equal(layout.restore(selected), values * mask.reshape(-1))
+    whole = Layout.of(TensorSpec(shape=(40, 33)))
+    assert whole.elements == 40 * 33
+    assert whole.select(values) is values
+    assert whole.restore(values) is values
+
+
+def test_classes_are_over_what_a_mask_leaves() -> None:
+    """A row or column of equal magnitudes has one class, however much of it is left."""
+    rng = np.random.default_rng(4)
+    spec = TensorSpec(shape=(300, 200))
+    mask = rng.random(spec.shape) < rng.uniform(0.05, 1, (300, 1)) * rng.uniform(0.2, 1, 200)
+    mask[7], mask[:, 11] = False, False
+    magnitudes = np.repeat(np.arange(300) % 100 + 1, 200).reshape(spec.shape)
+    for symbols in (2 * magnitudes, np.full(spec.shape, 254)):
+        whole = Layout.of(spec).classify(symbols.astype(np.uint8).reshape(-1))
+        masked = Layout.of(spec, mask).classify((symbols * mask).astype(np.uint8).reshape(-1))
+        rows, masked_rows = whole[:300], masked[:300]
+        assert masked_rows[7] == masked[300 + 11] == 0
+        assert np.array_equal(np.delete(masked_rows, 7), np.delete(rows, 7))
+    assert set(np.delete(masked[300:], 11)) == set(whole[300:])
