@@ -26,7 +26,8 @@ _SAMPLE_KEYS = (0x9E3779B9, 0x85EBCA6B)
 depend on the context."""
 
 _ITERATIONS = 10
-"""Of Lloyd's algorithm. Its start is good: 100 gain less than 0.1 dB over 10."""
+"""Of Lloyd's algorithm. Its start is good: 100 gain at most 0.1 dB over 10, while fitting to all
+elements of a tensor of 131,072 gains 0.1 to 1 dB."""
 
 _GRID = 1024
 """Intervals of equal mass in which the start takes the density as constant."""

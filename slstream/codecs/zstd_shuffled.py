@@ -35,7 +35,7 @@ from slstream.errors import CodecConfigError, DecodeError
 class ZstdShuffled(BytesCodec):
     """Zstandard frames, one for each plane of bytes; for ``fp16``, ``bf16`` and ``raw32``.
 
-    Bits per element (of ``zstd``; activations with 30 % zeros, then gradients):
+    Bits per element (of ``zstd``; activations of which half are zeros, then gradients):
 
         after    width  activations   gradients
         fp16     2      9.0 (9.5)     14.8 (15.5)
