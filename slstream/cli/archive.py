@@ -41,7 +41,9 @@ def command() -> None:
 @click.argument("session")
 @click.argument("path", metavar="FILE", type=type_of_path)
 @click.option("--dir", "directory", metavar="DIR", type=type_of_path, help="The files of a run.")
-@click.option("--log", "log_url", metavar="URL", help="The log itself: embedded:///absolute/path.")
+@click.option(
+    "--log", "log_url", metavar="URL", help="The log itself: embedded:///folder or kafka://host."
+)
 @click.option(
     "--federation",
     metavar="NAME",
@@ -60,8 +62,8 @@ def export(
 ) -> None:
     """Write a SESSION of a log to FILE, and verify it.
 
-    Without DIR or URL, the session is looked for in all runs in runs/. The log is only read; FILE
-    appears when it is whole.
+    Without DIR or URL, the session is looked for in all runs in runs/ that have their log there.
+    The log is only read; FILE appears when it is whole.
     """
     from slstream.cli.log_place import log_urls
 

@@ -21,8 +21,9 @@ def log_urls(
         directory: of a run.
         url: of a log.
         topology: says where its log is, unless that is in a run's directory.
-        under: where runs go when the user did not say; without any option, all logs there. With a
-            topology, those of its federation, as ``run`` and ``party`` name them.
+        under: where runs go when the user did not say; without any option, all logs there, not
+            those elsewhere, whose brokers may be gone. With a topology, those of its federation, as
+            ``run`` and ``party`` name them.
 
     Raises:
         UsageError: both a directory and a URL.
@@ -35,23 +36,32 @@ def log_urls(
     if topology is not None and topology.transport is not None:
         return [topology.transport]
     if directory is not None:
-        if not (directory / "log").is_dir():
-            raise ConfigError(
-                f"expected the directory of a run, with a folder 'log' in it, found {directory}; "
-                "name a run's directory with --dir, or its log with --log"
-            )
-        return [embedded_url(directory / "log")]
+        return [_log_of(directory)]
     runs = [path.parent for path in under.glob("*/log") if path.is_dir()]
     if topology is not None:
         runs = [run for run in runs if _is_of(run, topology.federation, under)]
     if not runs:
         wanted = "a run" if topology is None else f"a run of {topology.federation}"
         raise ConfigError(
-            f"expected {wanted} in {under}/, found none; name a run's directory with --dir, or a "
-            "log with --log"
+            f"expected {wanted} with its log in {under}/, found none; name a run's directory with "
+            "--dir, or a log with --log"
         )
     runs.sort(key=lambda run: ((run / "log").stat().st_mtime, run))
     return [embedded_url(run / "log") for run in runs]
+
+
+def _log_of(run: Path) -> str:
+    """Where the log of a run is: in its directory, unless its topology says where else."""
+    document = run / "topology.json"
+    if document.is_file() and (url := Topology.load(document).transport) is not None:
+        return url
+    if not (run / "log").is_dir():
+        raise ConfigError(
+            "expected the directory of a run, with a folder 'log' in it or a topology.json that "
+            f"says where the log is, found {run}; name a run's directory with --dir, or its log "
+            "with --log"
+        )
+    return embedded_url(run / "log")
 
 
 def _is_of(run: Path, federation: str, under: Path) -> bool:

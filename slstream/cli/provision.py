@@ -197,6 +197,8 @@ def destroy(*, options: ProvisionOptions, is_sure: bool) -> ExitCode:
     failures = destroy_all(admin, gone) if is_sure and not is_empty else ()
     if options.as_json:
         click.echo(json.dumps(_remains_document(gone, is_sure=is_sure, failures=failures)))
+    elif is_sure and not (is_empty or failures):
+        click.echo("done")
     if not (is_empty or is_sure):
         raise ConfigError("nothing was deleted; to delete all of this for good, add --yes")
     return _outcome(failures, options)

@@ -21,6 +21,7 @@ Examples:
   slstream sessions --dir runs/breast-cancer-1
   slstream sessions topology/breast-cancer.yaml --json
   slstream sessions --log embedded:///srv/slstream/log
+  slstream sessions --log kafka://host:9092
 
 \b
 States:
@@ -38,14 +39,17 @@ With --json, prints one object:
 @click.command("sessions", epilog=EPILOG)
 @click.argument("topology_path", metavar="[TOPOLOGY]", type=type_of_path, required=False)
 @click.option("--dir", "directory", metavar="DIR", type=type_of_path, help="The files of a run.")
-@click.option("--log", "url", metavar="URL", help="The log itself: embedded:///absolute/path.")
+@click.option(
+    "--log", "url", metavar="URL", help="The log itself: embedded:///folder or kafka://host."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 def command(
     topology_path: Path | None, directory: Path | None, url: str | None, as_json: bool
 ) -> None:
     """List the sessions of a log: state, parties, progress and bytes.
 
-    Without DIR or URL, those of all runs in runs/; with a TOPOLOGY, only those of its federation.
+    Without DIR or URL, those of all runs in runs/ that have their log there; with a TOPOLOGY, only
+    those of its federation.
     Reads the whole log, and changes nothing; a session may run meanwhile.
     """
     from slstream.cli.log_place import log_urls

@@ -8,6 +8,7 @@ import pytest
 
 from slstream.cli.log_place import log_urls
 from slstream.errors import ConfigError
+from slstream.supervisor import write_topology
 from slstream.topology import Topology
 from slstream.transport.connect import embedded_url
 from tests.topology.documents import VALID, write
@@ -49,8 +50,15 @@ def test_a_directory_of_a_run(tmp_path: Path) -> None:
     assert log_urls(tmp_path / "first", None, None) == [embedded_url(tmp_path / "first" / "log")]
 
 
+def test_a_directory_of_a_run_whose_log_is_elsewhere(tmp_path: Path) -> None:
+    runs(tmp_path, "first")
+    path = write(tmp_path, VALID + "transport: kafka://host\n")
+    write_topology(Topology.load(path), tmp_path / "first")
+    assert log_urls(tmp_path / "first", None, None) == ["kafka://host"]
+
+
 def test_a_directory_without_a_log_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"folder 'log' in it, found .*; name"):
+    with pytest.raises(ConfigError, match=r"folder 'log' in it or a .*, found .*; name"):
         log_urls(tmp_path, None, None)
 
 
@@ -67,5 +75,5 @@ def test_runs_of_one_federation(tmp_path: Path, topology: Topology) -> None:
 
 def test_no_run_is_an_error(tmp_path: Path, topology: Topology) -> None:
     for own, wanted in ((None, "a run"), (topology, "a run of clinic")):
-        with pytest.raises(ConfigError, match=rf"expected {wanted} in .*, found none"):
+        with pytest.raises(ConfigError, match=rf"expected {wanted} with its log in .*, found none"):
             log_urls(None, None, own, under=tmp_path / "runs")

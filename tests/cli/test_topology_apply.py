@@ -80,7 +80,8 @@ def test_apply_prints_its_plan_and_is_idempotent(operator: Operator) -> None:
     assert again.stdout.splitlines() == [title, "nothing differs"]
     assert operator.run("diff").return_value is ExitCode.OK
 
-    assert operator.run("destroy", "--yes").return_value is ExitCode.OK
+    destroyed = operator.run("destroy", "--yes")
+    assert (destroyed.return_value, destroyed.output.splitlines()[-1]) == (ExitCode.OK, "done")
     assert "there is nothing to delete" in operator.run("destroy").stdout
 
 
@@ -144,7 +145,8 @@ def test_a_log_is_not_deleted_without_a_clear_word(operator: Operator) -> None:
     one = operator.run("destroy", "--session", "s1", "--yes")
     assert one.return_value is ExitCode.OK
     assert one.stdout.splitlines()[1:] == [
-        f"  delete topic {name}: 0 records" for name in sorted(operator.topics(*LINKS))
+        *(f"  delete topic {name}: 0 records" for name in sorted(operator.topics(*LINKS))),
+        "done",
     ]
     assert operator.run("diff").return_value is ExitCode.OK
     operator.run("destroy", "--yes")

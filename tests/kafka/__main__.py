@@ -7,11 +7,13 @@ status; on the broker at ``SLSTREAM_KAFKA``, if that is set.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import click
 
@@ -20,7 +22,7 @@ from tests.kafka.jars import VERSION, NoKafkaError
 
 _MANUAL = """\
 Apache Kafka {version} serves at {address}. Ctrl-C stops it, and its data is gone then.
-  slstream run topology/breast-cancer.yaml --set transport=kafka://{address}
+  {slstream} run topology/breast-cancer.yaml --set transport=kafka://{address}
   SLSTREAM_KAFKA={address} make test
 """
 
@@ -36,7 +38,7 @@ def main(command: Sequence[str]) -> int:
         with _serving() as address:
             if command:
                 return _run(command, address)
-            click.echo(_MANUAL.format(version=VERSION, address=address))
+            click.echo(_MANUAL.format(version=VERSION, address=address, slstream=_program()))
             signal.pause()
     except KeyboardInterrupt:
         pass
@@ -65,6 +67,11 @@ def _run(command: Sequence[str], address: str) -> int:
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGINT)
         return process.wait()
+
+
+def _program() -> str:
+    """As one calls it from here, also where the environment is not on the path."""
+    return os.path.relpath(Path(sys.executable).parent / "slstream")
 
 
 if __name__ == "__main__":

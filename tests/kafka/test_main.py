@@ -54,6 +54,8 @@ def test_serves_until_interrupted(environment: dict[str, str], tmp_path: Path) -
     with started([], environment) as process:
         assert process.stdout is not None
         assert "serves at 127.0.0.1:" in process.stdout.readline()
+        program, verb, *_ = process.stdout.readline().split()
+        assert (verb, (ROOT / program).is_file()) == ("run", True)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
     assert not list(tmp_path.iterdir())
