@@ -187,6 +187,15 @@ def test_what_cannot_be_coded_goes_raw_without_the_masked_entries() -> None:
             Mask().decode(wrong, TensorSpec(shape=huge.shape), context(forward))
 
 
+def test_no_more_bytes_are_sent_or_taken_than_what_is_left_has() -> None:
+    tensor, forward = gradient(2, 64), np.zeros((2, 64), np.float32)
+    forward[:, ::16] = 1
+    data = Mask().encode(tensor, context(forward))
+    assert data == b"\0" + tensor[forward != 0].tobytes()
+    with pytest.raises(DecodeError, match=r"expected 6 to 32 bytes for shape \(2, 64\), got 33"):
+        Mask().decode(b"\1" + data[1:], TensorSpec(shape=(2, 64)), context(forward))
+
+
 @pytest.mark.parametrize("shape", [(4, 5, 6), (48, 3, 4, 5), (100,), (0, 64), (3, 0), (1, 64)])
 @pytest.mark.parametrize("values", [ECSQ, Fp16()], ids=str)
 def test_every_shape_keeps_its_places(shape: tuple[int, ...], values: TensorCodec) -> None:
