@@ -136,9 +136,10 @@ class ReplayComparison:
     ) -> None:
         coder = self._coder(receiver, computed.kind, computed.schema_id)
         rows = self._rows[coder.name]
+        at = (computed.epoch, computed.step, computed.micro_batch)
         try:
             ours, theirs = (
-                coder.decode(payload, rows, computed.epoch, computed.step, place).astype(np.float64)
+                coder.decode(payload, rows, at, place).astype(np.float64)
                 for payload in (computed.payload, logged.payload)
             )
         except RemoteProtocolError as error:

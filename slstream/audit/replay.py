@@ -36,6 +36,7 @@ from slstream.party.negotiation import Negotiation
 from slstream.party.outbound import Outgoing
 from slstream.party.party_files import PartyFiles
 from slstream.party.plan import plan_of
+from slstream.party.recent_activations import Place
 from slstream.party.registry_log import RegistryLog
 from slstream.party.reporter import Reporter
 from slstream.party.times import Times
@@ -253,9 +254,9 @@ class _Replaying:
         await registry.open()
         times, ledger = Times(), Ledger(party.id)
 
-        def on_tensor(name: str, epoch: int, step: int, tensor: npt.NDArray[np.float32]) -> None:
+        def on_tensor(name: str, place: Place, tensor: npt.NDArray[np.float32]) -> None:
             comparison.note_rows(name.removesuffix(".computed"), tensor)
-            self.dump.note(name, epoch, step, tensor)
+            self.dump.note(name, place, tensor)
 
         negotiation = Negotiation(party.id, topology, registry, times, on_tensor)
         comparison = ReplayComparison(

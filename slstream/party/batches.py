@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from slstream.protocol.schedule import count_slices
 from slstream.seeds import derive_seed, permutation
 
 RowArray = npt.NDArray[np.int64]
@@ -30,6 +31,14 @@ def train_batches(*, rows: int, batch_size: int, seed: int, epoch: int) -> tuple
     order = permutation(rows, derive_seed(seed, "batches", epoch))
     batches = tuple(order[start : start + batch_size] for start in range(0, rows, batch_size))
     return batches[:-1] if batches and len(batches[-1]) == 1 else batches
+
+
+def slices(batch: RowArray, most: int | None) -> list[RowArray]:
+    """A batch in as few slices as keep to ``most`` rows each, as equal as possible, in order.
+
+    ``None``: the batch as it is.
+    """
+    return np.array_split(batch, count_slices(len(batch), most))
 
 
 def steps_per_epoch(*, rows: int, batch_size: int) -> int:

@@ -114,9 +114,9 @@ class Centralised:
         """
         rows = self._data[self._topology.label_party.id].train_batch(epoch, step)
         activations = {
-            party: part.forward(rows, epoch, step) for party, part in self._parts.items()
+            party: part.forward(rows, (epoch, step, 0)) for party, part in self._parts.items()
         }
-        loss = self._fuse.loss(activations, rows, epoch, step)
+        loss = self._fuse.loss(activations, rows, (epoch, step, 0))
         value = float(loss.detach())
         if not math.isfinite(value):
             raise SessionAborted(

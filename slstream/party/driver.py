@@ -32,11 +32,13 @@ from slstream.protocol.actions import (
     Action,
     Arrival,
     Backward,
+    BaseSteps,
     Begin,
     Cursor,
     EpochEnd,
     Forward,
     Fuse,
+    FuseSteps,
     Hear,
     Match,
     Matched,
@@ -251,8 +253,11 @@ class Driver:
             case _:
                 result = await self._local.perform(action, self._places())
                 self._note(result)
-                if isinstance(action, Backward | Update):
-                    await self._step_done(action.step)
+                match action:
+                    case Backward(ends_step=True):
+                        await self._step_done(action.step, ahead=action.ahead)
+                    case Update() | BaseSteps() | FuseSteps():
+                        await self._step_done(action.step)
                 return result
 
     async def _begin(self) -> Cursor:
@@ -308,8 +313,8 @@ class Driver:
                 return f"it was written at offset {mark.offset} of {topic}, which ends at {end}"
         return None
 
-    async def _step_done(self, step: int) -> None:
-        self._cursor = Cursor(step=step, history=self._cursor.history)
+    async def _step_done(self, step: int, *, ahead: int = 0) -> None:
+        self._cursor = Cursor(step=step, ahead=ahead, history=self._cursor.history)
         self._checkpoints.raise_if_failed()
         if step % self._context.topology.checkpoints.every_steps == 0:
             await self._keep()
@@ -400,7 +405,7 @@ class Driver:
         match action:
             case Prepare() | Match():
                 update(state=PartyState.OPENING, waiting_for=None)
-            case Forward(kind=FrameKind.ACTIVATION) | Fuse():
+            case Forward(kind=FrameKind.ACTIVATION) | Fuse() | BaseSteps() | FuseSteps():
                 if not self._training:
                     self._training = True
                     opening_s = perf_counter() - self.started_at

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from slstream.errors import DataError, LocalProtocolError
 from slstream.frames.header import FrameKind
 from slstream.frames.link import MAX_FRAME_BYTES
@@ -9,11 +11,12 @@ from slstream.party.alignment import DIGEST_BYTES, parse_bitmap
 from slstream.party.base_part import BasePart, as_array, make_optimizer
 from slstream.party.compute import ComputeThread
 from slstream.party.inbound import Places
-from slstream.party.model_state import Trained
+from slstream.party.model_state import Kept, Trained
 from slstream.party.models import BuiltBase, build_base
 from slstream.party.negotiation import Negotiation
 from slstream.party.party_data import PartyData
 from slstream.party.party_files import PartyFiles
+from slstream.party.row_cache import RowCache
 from slstream.party.tables import load_table
 from slstream.party.tensor_coder import require_tensor
 from slstream.protocol.actions import (
@@ -21,6 +24,7 @@ from slstream.protocol.actions import (
     Adopt,
     Align,
     Backward,
+    BaseSteps,
     Forward,
     Payload,
     Prepare,
@@ -68,6 +72,8 @@ class FeatureActions:
         self._data: PartyData | None = None
         self._model: BuiltBase | None = None
         self._part: BasePart | None = None
+        self._gradients: RowCache | None = None
+        """Of each row's activation in a mean over one row."""
 
     async def perform(self, action: Action, places: Places) -> object:
         """Perform one action and return its result.
@@ -91,6 +97,8 @@ class FeatureActions:
             case Backward():
                 # Its outcome shows in the next activation, which the same thread computes after it.
                 await self._compute.defer(lambda: self._backward(action, places))
+            case BaseSteps():
+                await self._compute.defer(lambda: self._base_steps(action))
             case Save():
                 return await self._compute.call(self._save)
             case _:
@@ -104,7 +112,12 @@ class FeatureActions:
         """What a checkpoint keeps; in the compute thread, once the rows are aligned."""
         part = self._aligned()
         optimizers = {} if part.optimizer is None else {"base": part.optimizer}
-        return Trained(modules={"base": part.module}, optimizers=optimizers)
+        others: dict[str, Kept] = {}
+        if self._topology.schedule.name == "pipeline":
+            others["base"] = part
+        if self._gradients is not None:
+            others["gradients"] = self._gradients
+        return Trained(modules={"base": part.module}, optimizers=optimizers, others=others)
 
     async def _prepare(self) -> Prepared:
         data, model = await self._compute.call(self._load)
@@ -149,7 +162,10 @@ class FeatureActions:
             ),
             prepared.features,
             self._topology.seed,
+            stashes=self._topology.schedule.name == "pipeline",
         )
+        if self._topology.schedule.exchange_every > 1:
+            self._gradients = RowCache(rows.train_rows, model.cut_shape)
         self._files.save_scaling(prepared.scaling)
         return rows
 
@@ -160,26 +176,35 @@ class FeatureActions:
     def _forward(self, action: Forward) -> Payload:
         part, (data, _) = self._aligned(), self._loaded()
         coder = self._negotiation.encoder(self._label_party, action.kind, action.epoch)
+        place = action.epoch, action.step, action.micro_batch
         if action.kind is FrameKind.EVALUATION:
             activation = as_array(part.evaluate(data.evaluation_batch(action.step)))
         else:
-            rows = data.train_batch(action.epoch, action.step)
-            activation = part.start(rows, action.epoch, action.step)
-        return coder.encode(activation, action.epoch, action.step)
+            activation = part.start(data.train_slice(*place), place)
+        return coder.encode(activation, place)
 
     def _backward(self, action: Backward, places: Places) -> None:
         part, (data, _) = self._aligned(), self._loaded()
-        rows = data.train_batch(action.epoch, action.step)
-        arrival = action.gradient
+        place = action.epoch, action.step, action.micro_batch
+        rows, arrival = data.train_slice(*place), action.gradient
         coder = self._negotiation.coder(self._label_party, arrival.kind, arrival.schema_id)
-        gradient = coder.decode(
-            arrival.payload,
-            len(rows),
-            action.epoch,
-            action.step,
-            places.get(self._label_party),
-        )
-        part.finish(action.epoch, action.step, gradient)
+        gradient = coder.decode(arrival.payload, len(rows), place, places.get(self._label_party))
+        part.propagate(place, gradient, begins_step=action.micro_batch == 0)
+        if not action.ends_step:
+            return
+        part.update()
+        part.repeat(rows, place, gradient, range(1, self._topology.schedule.base_steps))
+        if self._gradients is not None:
+            self._gradients.put(rows, gradient * np.float32(len(rows)))
+
+    def _base_steps(self, action: BaseSteps) -> None:
+        part, (data, _) = self._aligned(), self._loaded()
+        if self._gradients is None:
+            raise LocalProtocolError("no gradients are kept: every step is exchanged")
+        place = action.epoch, action.step, 0
+        rows = data.train_batch(action.epoch, action.step)
+        gradient = self._gradients.get(rows) / np.float32(len(rows))
+        part.repeat(rows, place, gradient, range(self._topology.schedule.base_steps))
 
     def _loaded(self) -> tuple[PartyData, BuiltBase]:
         if self._data is None or self._model is None:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from slstream.errors import SessionAborted
-from slstream.party.base_part import BasePart, model_code
+from slstream.party.base_part import BasePart, model_code, seed_of
+from slstream.party.recent_activations import Place
 from slstream.seeds import derive_seed
 
 Activations = Mapping[str, torch.Tensor]
@@ -84,36 +85,53 @@ class FusePart:
         self._targets: list[torch.Tensor] = []
 
     def loss(
-        self, activations: Activations, rows: npt.NDArray[np.int64], epoch: int, step: int
+        self,
+        activations: Activations,
+        rows: npt.NDArray[np.int64],
+        place: Place,
+        *,
+        again: int = 0,
     ) -> torch.Tensor:
-        """Loss of a training batch, a scalar attached to its graph."""
+        """Loss of a training batch, a scalar attached to its graph.
+
+        Args:
+            activations: of all parties that have a base model.
+            rows: row numbers in session order.
+            place: epoch, step and micro-batch.
+            again: the how-manieth further forward pass of this batch it is.
+        """
         self.module.train()
         torch.default_generator.manual_seed(
-            derive_seed(self._seed, "fuse", self.party, epoch, step)
+            derive_seed(self._seed, "fuse", self.party, *seed_of(place, again))
         )
         with model_code(self.party, "fuse model"):
             output = self.module(*self._combine(activations))
         return self._loss_of(output, self.labels[torch.from_numpy(rows)])
 
-    def start(
+    def propagate(
         self,
         activations: Mapping[str, npt.NDArray[np.float32]],
         rows: npt.NDArray[np.int64],
-        epoch: int,
-        step: int,
+        place: Place,
+        *,
+        batch_rows: int,
+        begins_step: bool,
+        again: int = 0,
     ) -> tuple[dict[str, npt.NDArray[np.float32]], float]:
-        """Compute all gradients of a training step; :meth:`finish` applies the own ones.
+        """Compute all gradients of a training batch or a slice of it; :meth:`update` applies them.
 
         Two calls, so that no peer's gradient waits for the optimisers.
 
         Args:
-            activations: of the peers, float32 [batch, ...], by party id.
-            rows: row numbers of the batch in session order.
-            epoch: from 1.
-            step: from 1.
+            activations: of the peers, float32 [rows, ...], by party id.
+            rows: row numbers in session order.
+            place: epoch, step and micro-batch.
+            batch_rows: of the whole batch, over which the loss is a mean.
+            begins_step: forget the gradients of the step before; else add to them.
+            again: the how-manieth further forward pass of this batch it is.
 
         Returns:
-            The gradient of each peer's activation, and the loss.
+            The gradient of each peer's activation, and this slice's part of the loss.
 
         Raises:
             SessionAborted: the loss is not finite.
@@ -124,16 +142,20 @@ class FusePart:
         }
         joined: dict[str, torch.Tensor] = dict(leaves)
         if self.base is not None:
-            joined[self.party] = self.base.forward(rows, epoch, step)
-        loss = self.loss(joined, rows, epoch, step)
+            joined[self.party] = self.base.forward(rows, place, again=again)
+        loss = self.loss(joined, rows, place, again=again)
+        if len(rows) != batch_rows:
+            loss = loss * (len(rows) / batch_rows)
         value = float(loss.detach())
         if not np.isfinite(value):
+            epoch, step, _ = place
             raise SessionAborted(
                 f"the training loss is {value} in epoch {epoch}, step {step}: training diverged; "
                 "a lower learning rate may help"
             )
-        for optimizer in self._optimizers():
-            optimizer.zero_grad(set_to_none=True)
+        if begins_step:
+            for optimizer in self._optimizers():
+                optimizer.zero_grad(set_to_none=True)
         with model_code(self.party, "model"):
             torch.autograd.backward(loss)
         gradients = {
@@ -144,11 +166,41 @@ class FusePart:
         }
         return gradients, value
 
-    def finish(self) -> None:
-        """Take one optimiser step with the gradients of the last :meth:`start`."""
+    def update(self) -> None:
+        """Take one optimiser step with what was propagated."""
         with model_code(self.party, "model"):
             for optimizer in self._optimizers():
                 optimizer.step()
+
+    def repeat(
+        self,
+        activations: Mapping[str, npt.NDArray[np.float32]],
+        rows: npt.NDArray[np.int64],
+        place: Place,
+        steps: range,
+    ) -> float:
+        """Take further optimiser steps on a batch, with the same activations of the peers.
+
+        Args:
+            activations: float32 [batch, ...], by party id.
+            rows: of the batch.
+            place: of the batch.
+            steps: numbers of the forward passes, each part of the key of its randomness.
+
+        Returns:
+            The loss of the first of these steps; 0 without any.
+
+        Raises:
+            SessionAborted: a loss is not finite.
+        """
+        first = 0.0
+        for number in steps:
+            _, loss = self.propagate(
+                activations, rows, place, batch_rows=len(rows), begins_step=True, again=number
+            )
+            first = loss if number == steps[0] else first
+            self.update()
+        return first
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         optimizers = [self.optimizer, self.base.optimizer if self.base is not None else None]

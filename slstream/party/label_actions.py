@@ -32,12 +32,14 @@ from slstream.party.models import build_base, build_fuse
 from slstream.party.negotiation import Negotiation
 from slstream.party.party_data import PartyData
 from slstream.party.party_files import PartyFiles
+from slstream.party.row_cache import RowCache
 from slstream.party.tables import PartyTable, load_table
 from slstream.party.tensor_coder import require_tensor
 from slstream.protocol.actions import (
     Action,
     Arrival,
     Fuse,
+    FuseSteps,
     Match,
     Matched,
     Payload,
@@ -85,6 +87,10 @@ class LabelActions:
         self._data: PartyData | None = None
         self._table: PartyTable | None = None
         self._part: FusePart | None = None
+        self._loss = 0.0
+        self._latest: dict[str, npt.NDArray[np.float32]] = {}
+        self._activations: dict[str, RowCache] = {}
+        """By peer; only where steps are left out of the exchange."""
 
     async def load(self) -> None:
         """Load the table; done before the session is announced, so that a bad file stops it.
@@ -113,7 +119,10 @@ class LabelActions:
                 return gradients
             case Update():
                 # Its outcome shows in the next step, which the same thread computes after it.
-                await self._compute.defer(self._matched().finish)
+                await self._compute.defer(lambda: self._update(action))
+            case FuseSteps():
+                loss = await self._compute.call(lambda: self._fuse_steps(action))
+                self._on_loss(action.epoch, action.step, loss)
             case Predict():
                 await self._compute.defer(lambda: self._predict(action, places))
             case Score():
@@ -138,6 +147,7 @@ class LabelActions:
         return Trained(
             modules=modules,
             optimizers={prefix: o for prefix, o in optimizers.items() if o is not None},
+            others={f"activations.{peer}": cache for peer, cache in self._activations.items()},
         )
 
     def _load(self) -> PartyTable:
@@ -186,6 +196,8 @@ class LabelActions:
         rows, prepared = data.align(parse_bitmap(own, rows=data.rows, party=self._party.id))
         for peer, cut in cuts.items():
             require_tensor(peer, cut, data.largest_batch)
+            if self._topology.schedule.exchange_every > 1:
+                self._activations[peer] = RowCache(rows.train_rows, cut)
         if prepared.labels is None or self._table is None:
             raise DataError(f"{self._party.id} is the label party, but its table has no labels")
 
@@ -221,18 +233,43 @@ class LabelActions:
         )
 
     def _fuse(self, action: Fuse, places: Places) -> tuple[dict[str, Payload], float]:
-        rows = self._loaded().train_batch(action.epoch, action.step)
+        place = action.epoch, action.step, action.micro_batch
+        rows = self._loaded().train_slice(*place)
         activations = {
             peer: self._decode(activation, peer, len(rows), places)
             for peer, activation in action.activations.items()
         }
-        gradients, loss = self._matched().start(activations, rows, action.epoch, action.step)
+        for peer, cache in self._activations.items():
+            cache.put(rows, activations[peer])
+        gradients, loss = self._matched().propagate(
+            activations,
+            rows,
+            place,
+            batch_rows=len(self._loaded().train_batch(action.epoch, action.step)),
+            begins_step=action.micro_batch == 0,
+        )
+        # A mean over the slices so far would need their number: the sum grows to the batch's loss.
+        self._loss = loss if action.micro_batch == 0 else self._loss + loss
+        self._latest = activations
         return {
             peer: self._negotiation.encoder(peer, FrameKind.GRADIENT, action.epoch).encode(
-                gradient, action.epoch, action.step
+                gradient, place
             )
             for peer, gradient in gradients.items()
-        }, loss
+        }, self._loss
+
+    def _update(self, action: Update) -> None:
+        part, steps = self._matched(), range(1, self._topology.schedule.fuse_steps)
+        part.update()
+        rows = self._loaded().train_batch(action.epoch, action.step)
+        part.repeat(self._latest, rows, (action.epoch, action.step, 0), steps)
+
+    def _fuse_steps(self, action: FuseSteps) -> float:
+        rows = self._loaded().train_batch(action.epoch, action.step)
+        activations = {peer: cache.get(rows) for peer, cache in self._activations.items()}
+        steps = range(self._topology.schedule.fuse_steps)
+        place = action.epoch, action.step, 0
+        return self._matched().repeat(activations, rows, place, steps)
 
     def _predict(self, action: Predict, places: Places) -> None:
         rows: RowArray = self._loaded().evaluation_batch(action.step)
@@ -246,7 +283,8 @@ class LabelActions:
         self, arrival: Arrival, peer: str, rows: int, places: Places
     ) -> npt.NDArray[np.float32]:
         coder = self._negotiation.coder(peer, arrival.kind, arrival.schema_id)
-        return coder.decode(arrival.payload, rows, arrival.epoch, arrival.step, places.get(peer))
+        place = arrival.epoch, arrival.step, arrival.micro_batch
+        return coder.decode(arrival.payload, rows, place, places.get(peer))
 
     def _score(self, action: Score) -> dict[str, float]:
         outputs = self._matched().outputs()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -17,9 +17,20 @@ class ModelState:
     """A copy that later training steps do not change."""
 
     tensors: Mapping[str, torch.Tensor]
-    """``model.PREFIX.NAME``, and ``optimizer.PREFIX.INDEX.KEY`` for the optimiser's."""
+    """``model.PREFIX.NAME``, ``optimizer.PREFIX.INDEX.KEY`` for the optimiser's, and
+    ``other.PREFIX.NAME`` for what else is kept."""
     optimizers: Mapping[str, Any]
     """By prefix, as JSON: ``groups``, and ``numbers`` by index and key of what is no tensor."""
+
+
+class Kept(Protocol):
+    """State that is neither a module's nor an optimiser's."""
+
+    def kept(self) -> Mapping[str, torch.Tensor]:
+        """All of it, by name; not copied."""
+
+    def restore_kept(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Set it to what :meth:`kept` gave; the tensors may be changed later by their owner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +43,8 @@ class Trained:
     modules: Mapping[str, nn.Module]
     optimizers: Mapping[str, torch.optim.Optimizer]
     """Prefixes without parameters to train are missing."""
+    others: Mapping[str, Kept] = field(default_factory=dict)
+    """What else later steps depend on."""
 
     def capture(self) -> ModelState:
         """Copy the state."""
@@ -39,6 +52,11 @@ class Trained:
             f"model.{prefix}.{name}": _copy(tensor)
             for prefix, module in sorted(self.modules.items())
             for name, tensor in module.state_dict().items()
+        }
+        tensors |= {
+            f"other.{prefix}.{name}": _copy(tensor)
+            for prefix, other in sorted(self.others.items())
+            for name, tensor in other.kept().items()
         }
         optimizers = {}
         for prefix, optimizer in sorted(self.optimizers.items()):
@@ -74,6 +92,8 @@ class Trained:
                     entries[int(index)][key] = tensor.clone()
                 groups = state.optimizers[prefix]["groups"]
                 optimizer.load_state_dict({"state": entries, "param_groups": groups})
+            for prefix, other in self.others.items():
+                other.restore_kept(_below(state.tensors, f"other.{prefix}."))
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise CheckpointError(f"it does not fit this party's model: {error}") from error
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from slstream.errors import LocalProtocolError
 from slstream.party.alignment import Alignment, Mask, SortedDigests, align, id_digests, sort_digests
-from slstream.party.batches import evaluation_batches, steps_per_epoch, train_batches
+from slstream.party.batches import evaluation_batches, slices, steps_per_epoch, train_batches
 from slstream.party.scaling import PreparedTable, prepare
 from slstream.party.tables import PartyTable
 from slstream.protocol.actions import Rows
@@ -99,6 +99,11 @@ class PartyData:
             )
             self._epoch_batches = (epoch, batches)
         return self._epoch_batches[1][step - 1]
+
+    def train_slice(self, epoch: int, step: int, micro_batch: int) -> RowArray:
+        """Rows of a slice of a training batch, in session order; slices count from 0."""
+        batch = self.train_batch(epoch, step)
+        return slices(batch, self._topology.training.micro_batch_size)[micro_batch]
 
     def evaluation_batch(self, step: int) -> RowArray:
         """Rows of a validation batch, in session order; steps count from 1."""

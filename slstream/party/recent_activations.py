@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 
 import numpy as np
 import numpy.typing as npt
 
 from slstream.errors import LocalProtocolError
 
-MOST = 16
-"""Steps whose activations are kept, the latest."""
+Place = tuple[int, int, int]
+"""Epoch, step and micro-batch."""
 
 
 class RecentActivations:
-    """What codecs of gradients are told of the activation of the same step.
+    """What codecs of gradients are told of the activation that a gradient belongs to.
 
     Both ends of a link keep the same bits: the label party what it decoded, the feature party what
-    its own encoded bytes decode to. Used by the compute thread only.
+    its own encoded bytes decode to. Gradients come in the order of the activations, so what lies
+    before the one that was asked for last is dropped. Used by the compute thread only.
     """
 
     def __init__(self) -> None:
         """Keep nothing, until a codec wants it."""
         self.wanted = False
         """Whether a codec of this link's gradients uses them; set before training begins."""
-        self._kept: OrderedDict[tuple[int, int], npt.NDArray[np.float32]] = OrderedDict()
+        self._kept: deque[tuple[Place, npt.NDArray[np.float32]]] = deque()
 
-    def keep(self, epoch: int, step: int, activation: npt.NDArray[np.float32]) -> None:
-        """Keep the decoded activation of a step, float32 [rows, *cut]; not copied."""
-        self._kept[epoch, step] = activation
-        if len(self._kept) > MOST:
-            self._kept.popitem(last=False)
+    def keep(self, place: Place, activation: npt.NDArray[np.float32]) -> None:
+        """Keep a decoded activation, float32 [rows, *cut]; not copied."""
+        self._kept.append((place, activation))
 
-    def get(self, epoch: int, step: int) -> npt.NDArray[np.float32]:
-        """The decoded activation of a step.
+    def get(self, place: Place) -> npt.NDArray[np.float32]:
+        """The decoded activation of a place.
 
         Raises:
             LocalProtocolError: it is not there.
         """
-        if (epoch, step) not in self._kept:
-            raise LocalProtocolError(f"no activation of epoch {epoch}, step {step} is kept")
-        return self._kept[epoch, step]
+        while self._kept and self._kept[0][0] < place:
+            self._kept.popleft()
+        if not self._kept or self._kept[0][0] != place:
+            epoch, step, micro_batch = place
+            raise LocalProtocolError(
+                f"no activation of epoch {epoch}, step {step}, micro-batch {micro_batch} is kept"
+            )
+        return self._kept[0][1]

@@ -18,17 +18,17 @@ from slstream.errors import (
     SessionAborted,
 )
 from slstream.frames.header import FrameKind
-from slstream.party.recent_activations import RecentActivations
+from slstream.party.recent_activations import Place, RecentActivations
 from slstream.party.times import Times
 from slstream.protocol.actions import Payload
 from slstream.seeds import derive_seed
 
-OnTensor = Callable[[str, int, int, npt.NDArray[np.float32]], None]
-"""Called in the compute thread with name, epoch, step and values of a tensor that crosses the cut:
+OnTensor = Callable[[str, Place, npt.NDArray[np.float32]], None]
+"""Called in the compute thread with name, place and values of a tensor that crosses the cut:
 ``activation.bob-to-alice.computed`` before it is encoded, ``....decoded`` at its receiver."""
 
 
-def not_watched(name: str, epoch: int, step: int, tensor: npt.NDArray[np.float32]) -> None:
+def not_watched(name: str, place: Place, tensor: npt.NDArray[np.float32]) -> None:
     """The :data:`OnTensor` of live training."""
 
 
@@ -100,39 +100,37 @@ class TensorCoder:
         if chain.needs_forward:
             recent.wanted = True
 
-    def encode(self, tensor: npt.NDArray[np.float32], epoch: int, step: int) -> Payload:
+    def encode(self, tensor: npt.NDArray[np.float32], place: Place) -> Payload:
         """Encode a tensor, float32 [batch, *cut].
 
         Raises:
             SessionAborted: it holds NaN or infinite values, or others that the codec refuses:
                 training has diverged.
         """
-        self._on_tensor(f"{self.name}.computed", epoch, step, tensor)
+        self._on_tensor(f"{self.name}.computed", place, tensor)
         with self._times.measure("codec_s"):
             if not np.isfinite(tensor).all():  # raw32 would send them
-                raise self._diverged(epoch, step, "holds NaN or infinite values")
+                raise self._diverged(place, "holds NaN or infinite values")
             try:
-                data = self.chain.encode(tensor, self._context(epoch, step))
+                data = self.chain.encode(tensor, self._context(place))
             except EncodeError as error:
                 why = f"cannot be encoded by {self.chain}: {error}"
-                raise self._diverged(epoch, step, why) from error
+                raise self._diverged(place, why) from error
             if self._is_kept():
                 spec = TensorSpec(shape=tensor.shape)
-                decoded = self.chain.decode(data, spec, self._context(epoch, step))
-                self._recent.keep(epoch, step, decoded)
+                self._recent.keep(place, self.chain.decode(data, spec, self._context(place)))
         return Payload(data=data, raw_bytes=4 * tensor.size, schema_id=self.schema_id)
 
     def decode(
-        self, payload: bytes, rows: int, epoch: int, step: int, place: object
+        self, payload: bytes, rows: int, place: Place, where: object
     ) -> npt.NDArray[np.float32]:
         """Decode a peer's tensor, float32 [rows, *cut].
 
         Args:
             payload: foreign bytes.
             rows: that it must have.
-            epoch: from 1.
-            step: from 1.
-            place: where it lies in the log, for messages.
+            place: epoch and step, from 1, and micro-batch, from 0.
+            where: it lies in the log, for messages.
 
         Raises:
             RemoteProtocolError: not such a tensor, or its values are not finite.
@@ -140,31 +138,39 @@ class TensorCoder:
         with self._times.measure("codec_s"):
             try:
                 spec = TensorSpec(shape=(rows, *self._cut))
-                tensor = self.chain.decode(payload, spec, self._context(epoch, step))
+                tensor = self.chain.decode(payload, spec, self._context(place))
             except DecodeError as error:
-                raise self._refusal(epoch, step, place, str(error)) from error
+                raise self._refusal(place, where, str(error)) from error
             if not np.isfinite(tensor).all():
-                raise self._refusal(epoch, step, place, "it holds NaN or infinite values")
+                raise self._refusal(place, where, "it holds NaN or infinite values")
             if self._is_kept():
-                self._recent.keep(epoch, step, tensor)
-        self._on_tensor(f"{self.name}.decoded", epoch, step, tensor)
+                self._recent.keep(place, tensor)
+        self._on_tensor(f"{self.name}.decoded", place, tensor)
         return tensor
 
     def _is_kept(self) -> bool:
         return self._recent.wanted and self.kind is FrameKind.ACTIVATION
 
-    def _context(self, epoch: int, step: int) -> CodecContext:
-        forward = self._recent.get(epoch, step) if self.chain.needs_forward else None
-        return CodecContext(seed=self._seed, counter=epoch << 40 | step << 8, forward=forward)
+    def _context(self, place: Place) -> CodecContext:
+        epoch, step, micro_batch = place
+        return CodecContext(
+            seed=self._seed,
+            counter=epoch << 40 | step << 8 | micro_batch,
+            forward=self._recent.get(place) if self.chain.needs_forward else None,
+        )
 
-    def _diverged(self, epoch: int, step: int, why: str) -> SessionAborted:
+    def _diverged(self, place: Place, why: str) -> SessionAborted:
         return SessionAborted(
-            f"{self._sender}'s {self.kind.label} of epoch {epoch}, step {step} {why}: training "
+            f"{self._sender}'s {self._words(place)} {why}: training "
             "diverged; a lower learning rate may help"
         )
 
-    def _refusal(self, epoch: int, step: int, place: object, why: str) -> RemoteProtocolError:
+    def _refusal(self, place: Place, where: object, why: str) -> RemoteProtocolError:
         return RemoteProtocolError(
-            f"{self._sender}'s {self.kind.label} of epoch {epoch}, step {step} ({place}) "
-            f"was refused: {why}"
+            f"{self._sender}'s {self._words(place)} ({where}) was refused: {why}"
         )
+
+    def _words(self, place: Place) -> str:
+        epoch, step, micro_batch = place
+        words = f"{self.kind.label} of epoch {epoch}, step {step}"
+        return f"{words}, micro-batch {micro_batch}" if micro_batch else words

@@ -152,6 +152,8 @@ class Cursor:
 
     step: int = 0
     """Steps done of the epoch that follows those in ``history``."""
+    ahead: int = 0
+    """Steps after that whose activations this party has sent."""
     history: tuple[Mapping[str, float], ...] = ()
     """Metrics of each epoch that is evaluated."""
     ended: str | None = None
@@ -227,15 +229,32 @@ class Forward:
     """``ACTIVATION`` for a training batch, ``EVALUATION`` for a validation batch."""
     epoch: int
     step: int
+    micro_batch: int = 0
+    """Which slice of the batch, from 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backward:
-    """Decode a gradient, propagate it, and take an optimiser step. Result: ``None``."""
+    """Decode a gradient and propagate it; at the end of a step, have the optimiser use it.
+
+    Result: ``None``.
+    """
 
     epoch: int
     step: int
+    micro_batch: int = 0
     gradient: Arrival
+    ends_step: bool = True
+    ahead: int = 0
+    """Later steps whose activations are sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseSteps:
+    """Train on a batch with the gradients that came for its rows before. Result: ``None``."""
+
+    epoch: int
+    step: int
 
 
 # Actions of the label party ---------------------------------------------------------------------
@@ -263,22 +282,31 @@ class Matched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fuse:
-    """Compute a training step's loss and gradients, from the activations of all peers.
+    """Compute loss and gradients of a slice of a batch, from the activations of all peers.
 
     Result: the encoded gradients, ``Mapping[str, Payload]`` by peer.
     """
 
     epoch: int
     step: int
+    micro_batch: int = 0
     activations: Mapping[str, Arrival] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """Take the optimiser step of the last :class:`Fuse`. Result: ``None``.
+    """Have the optimisers use the gradients of all slices of a batch. Result: ``None``.
 
     An action of its own, so that the peers have their gradients first.
     """
+
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuseSteps:
+    """Train on a batch with the activations that came for its rows before. Result: ``None``."""
 
     epoch: int
     step: int
@@ -313,8 +341,10 @@ Action = (
     | Adopt
     | Forward
     | Backward
+    | BaseSteps
     | Match
     | Fuse
+    | FuseSteps
     | Update
     | Predict
     | Score

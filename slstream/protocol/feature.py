@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from slstream.errors import RemoteProtocolError
 from slstream.frames.header import FrameKind
-from slstream.protocol import sync
 from slstream.protocol.actions import (
     Adopt,
     Align,
@@ -25,6 +24,7 @@ from slstream.protocol.actions import (
 )
 from slstream.protocol.messages import Done, End, Open, Ready, Verdict
 from slstream.protocol.session import Plan, Session, expect
+from slstream.protocol.training import feature_epoch
 
 
 def feature_session(label_party: str, plan: Plan) -> Session:
@@ -49,8 +49,7 @@ def feature_session(label_party: str, plan: Plan) -> Session:
     cursor = expect((yield Begin()), Cursor)
     while cursor.ended is None:
         epoch = len(cursor.history) + 1
-        steps = range(cursor.step + 1, rows.steps + 1)
-        yield from sync.feature_epoch(label_party, epoch, steps)
+        yield from feature_epoch(label_party, rows, plan.schedule, cursor)
         for step in range(1, rows.evaluation_steps + 1):
             activation = yield Forward(kind=FrameKind.EVALUATION, epoch=epoch, step=step)
             yield Send(

@@ -6,7 +6,6 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from slstream.frames.header import FrameKind
-from slstream.protocol import sync
 from slstream.protocol.actions import (
     Action,
     Arrival,
@@ -26,6 +25,7 @@ from slstream.protocol.actions import (
 )
 from slstream.protocol.messages import Done, End, Join, Open, Ready, Verdict
 from slstream.protocol.session import Plan, Session, expect
+from slstream.protocol.training import label_epoch
 
 
 def label_session(party: str, peers: Sequence[str], plan: Plan) -> Session:
@@ -42,7 +42,7 @@ def label_session(party: str, peers: Sequence[str], plan: Plan) -> Session:
     cursor = expect((yield Begin()), Cursor)
     while cursor.ended is None:
         epoch = len(cursor.history) + 1
-        yield from sync.label_epoch(peers, epoch, range(cursor.step + 1, rows.steps + 1))
+        yield from label_epoch(peers, rows, plan.schedule, cursor)
         metrics = yield from _evaluate(peers, epoch, rows.evaluation_steps)
         history = (*cursor.history, metrics)
         cursor = Cursor(history=history, ended=plan.end(history))

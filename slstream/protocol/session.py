@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from slstream.errors import LocalProtocolError
 from slstream.protocol.actions import Action, Cursor, Rows
 from slstream.protocol.early_stop import EarlyStop
+from slstream.protocol.schedule import Schedule
 
 T = TypeVar("T")
 
@@ -21,6 +22,7 @@ class Plan:
     """What the topology asks of a session."""
 
     epochs: int
+    schedule: Schedule = field(default_factory=Schedule)
     early_stop: EarlyStop | None = None
 
     def end(self, history: Sequence[Mapping[str, float]]) -> str | None:

@@ -15,6 +15,7 @@ from slstream.topology.sections import (
     ModelSpec,
     OptimizerSpec,
     Role,
+    ScheduleSection,
     Timeouts,
     Training,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "OptimizerSpec",
     "Party",
     "Role",
+    "ScheduleSection",
     "Timeouts",
     "Topology",
     "Training",

@@ -23,6 +23,9 @@ LOSS_METRICS: dict[str, tuple[str, ...]] = {
 }
 """Validation metrics of each built-in loss; the first is the one to report."""
 
+MOST_SLICES = 256
+"""Of a batch: their numbers are part of the keys of noise, as bytes."""
+
 DIRECTIONS = ("forward", "backward", "evaluation")
 """What a codec chain is chosen for."""
 
@@ -52,9 +55,45 @@ def check_federation(file: FederationFile) -> Iterator[Problem]:
         )
     yield from _check_optimizer(file)
     yield from _check_early_stop(file)
+    yield from _check_schedule(file)
     yield from _check_chains(("codec",), file.codec)
     for index, rule in enumerate(file.codec.rules):
         yield from _check_codec_rule(("codec", "rules", index), rule, file)
+
+
+_SCHEDULE_KEYS = {
+    "sync": (),
+    "microbatch": (),
+    "pipeline": ("pipeline_size",),
+    "local": ("base_steps", "fuse_steps", "exchange_every"),
+}
+"""Parameters of each schedule; one of them must be above 1."""
+
+
+def _check_schedule(file: FederationFile) -> Iterator[Problem]:
+    schedule, path = file.schedule, ("schedule",)
+    own = _SCHEDULE_KEYS[schedule.name]
+    for key in (key for keys in _SCHEDULE_KEYS.values() for key in keys if key not in own):
+        if getattr(schedule, key) != 1:
+            yield Problem(path=(*path, key), text=f"{schedule.name} has no parameter {key}")
+    if own and all(getattr(schedule, key) == 1 for key in own):
+        yield Problem(path=path, text=f"expected {' or '.join(own)} of 2 or more")
+    slices = file.training.micro_batch_size
+    if schedule.name == "microbatch" and slices is None:
+        yield Problem(path=path, text="microbatch slices batches: set training.micro_batch_size")
+    if slices is None:
+        return
+    if own:
+        yield Problem(
+            path=("training", "micro_batch_size"),
+            text=f"{schedule.name} slices no batches; expected sync or microbatch",
+        )
+    if file.training.batch_size > MOST_SLICES * slices:
+        yield Problem(
+            path=("training", "micro_batch_size"),
+            text=f"expected at most {MOST_SLICES} slices of a batch of "
+            f"{file.training.batch_size}, found {-(-file.training.batch_size // slices)}",
+        )
 
 
 def _check_codec_rule(path: KeyPath, rule: CodecRule, file: FederationFile) -> Iterator[Problem]:

@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    PlainSerializer,
     WithJsonSchema,
 )
 
@@ -224,10 +225,48 @@ class Training(Section):
     """How long and in which slices."""
 
     batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 128
+    micro_batch_size: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
+    """Rows of a slice of a batch, at most; the gradients of its slices are added up. Default: none
+    is sliced."""
     epochs: Annotated[int, Field(ge=1, le=65_535)] = 10
     validation: Fraction = 0.2
     """Part of the matched rows that is kept for validation; 0: none."""
     early_stop: EarlyStop | None = None
+
+
+class ScheduleSection(Section):
+    """In which order activations and gradients cross."""
+
+    name: Literal["sync", "microbatch", "pipeline", "local"] = "sync"
+    """`sync`: one at a time, equal to training in one process; `microbatch`: all slices of a batch
+    under way, with the same result; `pipeline`: several batches under way; `local`: several
+    optimiser steps for each exchange."""
+    pipeline_size: Annotated[int, Field(ge=1, le=64)] = 1
+    """With `pipeline`: batches under way, 2 or more."""
+    base_steps: Annotated[int, Field(ge=1, le=64)] = 1
+    """With `local`: steps of a base model for each gradient."""
+    fuse_steps: Annotated[int, Field(ge=1, le=64)] = 1
+    """With `local`: steps of the label party's models for each set of activations."""
+    exchange_every: Annotated[int, Field(ge=1, le=1000)] = 1
+    """With `local`: after the first epoch only every n-th batch crosses; the others are trained on
+    with what crossed for their rows before."""
+
+
+def _schedule(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _bare_name(section: ScheduleSection) -> object:
+    """A schedule without parameters is written as its name."""
+    given = section.model_dump(exclude_defaults=True)
+    return section.name if set(given) <= {"name"} else given
+
+
+Schedule = Annotated[
+    ScheduleSection,
+    BeforeValidator(_schedule, json_schema_input_type=str | ScheduleSection),
+    PlainSerializer(_bare_name),
+]
 
 
 class AlignmentSpec(Section):
@@ -305,8 +344,8 @@ class FederationFile(Section):
     optimizer: OptimizerSpec = OptimizerSpec()
     training: Training = Training()
     alignment: AlignmentSpec = AlignmentSpec()
-    schedule: Literal["sync"] = "sync"
-    """`sync`: one batch at a time, equal to training in one process."""
+    schedule: Schedule = ScheduleSection()
+    """`sync` by default; a name, or a name with its parameters."""
     codec: CodecSection = CodecSection()
     transport: Transport | None = None
     """`embedded:///folder` or `kafka://host:9092`; default: the log in the run's folder."""

@@ -27,6 +27,7 @@ from slstream.topology.sections import (
     ModelSpec,
     OptimizerSpec,
     Role,
+    ScheduleSection,
     Timeouts,
     Training,
 )
@@ -177,8 +178,8 @@ class Topology:
         return self.file.alignment
 
     @property
-    def schedule(self) -> str:
-        """``sync``."""
+    def schedule(self) -> ScheduleSection:
+        """In which order activations and gradients cross."""
         return self.file.schedule
 
     @property
@@ -256,7 +257,7 @@ class Topology:
         so that those sessions' digests stay as they are.
         """
         value: dict[str, JsonValue] = self.file.model_dump(mode="json", exclude=set(_LOCAL_KEYS))
-        return _without_empty_rules(_without_places(value))
+        return _without_unused(_without_places(value))
 
     def digest(self) -> str:
         """SHA-256, hex, of the canonical JSON of :meth:`agreed`."""
@@ -291,10 +292,11 @@ def _without_places(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return value
 
 
-def _without_empty_rules(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    codec = value["codec"]
-    if isinstance(codec, dict) and not codec["rules"]:
-        del codec["rules"]
+def _without_unused(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    for section, key in (("codec", "rules"), ("training", "micro_batch_size")):
+        keys = value[section]
+        if isinstance(keys, dict) and not keys[key]:
+            del keys[key]
     return value
 
 

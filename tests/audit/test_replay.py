@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from slstream.errors import CheckpointError, ConfigError, Diverged
 from slstream.frames.header import HEADER_BYTES
 from slstream.party.base_part import BasePart
 from slstream.party.fuse_part import FusePart
+from slstream.party.recent_activations import Place
 from slstream.party.summary import Summary
 from slstream.supervisor import run
 from slstream.transport.connect import embedded_url, open_transport
@@ -169,8 +171,8 @@ def test_a_deviation_above_the_bound_does_not_hold(
 def _scale_activations(monkeypatch: pytest.MonkeyPatch) -> None:
     original = BasePart.forward
 
-    def forward(part: BasePart, rows: Any, epoch: int, step: int) -> torch.Tensor:
-        return original(part, rows, epoch, step) * (1.5 if epoch == 2 else 1.0)
+    def forward(part: BasePart, rows: Any, place: Place, *, again: int = 0) -> torch.Tensor:
+        return original(part, rows, place, again=again) * (1.5 if place[0] == 2 else 1.0)
 
     monkeypatch.setattr(BasePart, "forward", forward)
 
@@ -184,32 +186,27 @@ def _leave_out_the_rng(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _zero_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = BasePart.finish
+    original = BasePart.update
+    updates = count(1)
 
-    def finish(part: BasePart, epoch: int, step: int, gradient: Any) -> None:
-        original(part, epoch, step, gradient)
-        if (epoch, step) == (1, 2) and part.optimizer is not None:
+    def update(part: BasePart) -> None:
+        original(part)
+        if next(updates) == 2 and part.optimizer is not None:
             next(iter(part.optimizer.state.values()))["exp_avg"].zero_()
 
-    monkeypatch.setattr(BasePart, "finish", finish)
+    monkeypatch.setattr(BasePart, "update", update)
 
 
 def _apply(times: int) -> Callable[[pytest.MonkeyPatch], None]:
     def mutate(monkeypatch: pytest.MonkeyPatch) -> None:
-        original = BasePart.finish
+        original = BasePart.update
+        updates = count(1)
 
-        def finish(part: BasePart, epoch: int, step: int, gradient: Any) -> None:
-            if (epoch, step) != (1, 2):
-                original(part, epoch, step, gradient)
-                return
-            activation = part._in_flight.pop((epoch, step))
-            assert part.optimizer is not None
-            part.optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(activation, torch.from_numpy(gradient))
-            for _ in range(times):
-                part.optimizer.step()
+        def update(part: BasePart) -> None:
+            for _ in range(times if next(updates) == 2 else 1):
+                original(part)
 
-        monkeypatch.setattr(BasePart, "finish", finish)
+        monkeypatch.setattr(BasePart, "update", update)
 
     return mutate
 
@@ -217,10 +214,10 @@ def _apply(times: int) -> Callable[[pytest.MonkeyPatch], None]:
 def _swap_parties(monkeypatch: pytest.MonkeyPatch) -> None:
     original = FusePart.loss
 
-    def loss(part: FusePart, activations: Any, *place: Any) -> torch.Tensor:
+    def loss(part: FusePart, activations: Any, *place: Any, **again: Any) -> torch.Tensor:
         swapped = dict(activations)
         swapped["bob"], swapped["carol"] = activations["carol"], activations["bob"]
-        return original(part, swapped, *place)
+        return original(part, swapped, *place, **again)
 
     monkeypatch.setattr(FusePart, "loss", loss)
 

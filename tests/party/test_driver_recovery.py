@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,7 +29,7 @@ from slstream.protocol.actions import Action, Forward, Payload
 from slstream.topology import Topology
 from slstream.transport.connect import embedded_url, open_transport
 from slstream.transport.embedded.transport import EmbeddedTransport
-from tests.party.small_session import Outcome, summary_of, take_part, topology
+from tests.party.small_session import Outcome, document, summary_of, take_part, topology
 
 PARTIES = ("alice", "bob", "carol")
 TRAINING = {"batch_size": 18, "epochs": 2, "validation": 0.25}  # two steps and one evaluation
@@ -44,7 +44,7 @@ class Cut(SlstreamError):
 
 def key_of(driver: Driver, action: Action) -> Key:
     """Which action of the whole session this is, whatever process performs it."""
-    names = ("peer", "kind", "epoch", "step", "types")
+    names = ("peer", "kind", "epoch", "step", "types", "micro_batch")
     found = [getattr(action, name, None) for name in names]
     message = getattr(action, "message", None)
     epochs = len(driver._cursor.history)
@@ -106,7 +106,7 @@ class Sessions:
 
         monkeypatch.setattr(ComputeThread, "_timed", alone)
 
-    def run(self, cuts: dict[str, Sequence[Key]] | None = None) -> dict[str, Outcome]:
+    def run(self, cuts: Mapping[str, Sequence[Key]] | None = None) -> dict[str, Outcome]:
         """Run a session; each party is cut after these actions, and started again each time."""
 
         async def live(name: str, own: Sequence[Key]) -> Outcome:
@@ -118,7 +118,7 @@ class Sessions:
             return await take_part(name, self.topology, self.directory)
 
         async def main() -> list[Outcome]:
-            wanted = cuts or {}
+            wanted: Mapping[str, Sequence[Key]] = cuts or {}
             return await asyncio.gather(*(live(name, wanted.get(name, ())) for name in PARTIES))
 
         return dict(zip(PARTIES, asyncio.run(asyncio.wait_for(main(), 55)), strict=True))
@@ -215,6 +215,48 @@ def test_a_session_that_is_cut_after_every_action_ends_with_the_same_bits(
     for name in disturbed:
         trained = [key for key in sessions.watcher.done[name] if key[3]]
         assert len(trained) > len([key for key in actions[name] if key[3]])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "training"),
+    [
+        ("sync", {"micro_batch_size": 9, "epochs": 1}),
+        ("microbatch", {"micro_batch_size": 9, "epochs": 1}),
+        ({"name": "pipeline", "pipeline_size": 3}, {"batch_size": 9, "epochs": 1}),
+        (
+            {"name": "local", "base_steps": 2, "fuse_steps": 3, "exchange_every": 2},
+            {"batch_size": 12},
+        ),
+    ],
+    ids=["slices", "microbatch", "pipeline", "local"],
+)
+def test_a_cut_session_of_every_schedule_ends_with_the_same_bits(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    schedule: object,
+    training: dict[str, Any],
+) -> None:
+    codec = {"forward": "ecsq", "backward": "mask", "evaluation": "raw32"}
+    args = {"hidden": [4], "out": 3, "dropout": 0.5, "out_activation": "relu"}
+    parties: dict[str, Any] = document(2)["parties"]
+    for party in parties.values():
+        party["base"] = {"model": "mlp", "args": args}
+    training = {**TRAINING, **training}
+    sessions = Sessions(
+        tmp_path,
+        monkeypatch,
+        checkpoints=EVERY_STEP,
+        schedule=schedule,
+        training=training,
+        codec=codec,
+        parties=parties,
+    )
+    expected, actions = sessions.undisturbed()
+    for name in PARTIES:
+        assert len(set(actions[name])) == len(actions[name]) > 20, "each is known apart"
+    assert sessions.result(sessions.run(actions)) == expected
+    for name in PARTIES:
+        assert sessions.divergences(name) == []
 
 
 def test_a_restarted_party_begins_at_its_checkpoint(
@@ -399,7 +441,7 @@ def test_other_bits_are_recorded_once_and_the_logged_frame_stands(
             return payload
         data = bytearray(payload.data)
         data[0] ^= 1
-        return Payload(data=bytes(data), raw_bytes=payload.raw_bytes)
+        return replace(payload, data=bytes(data))
 
     monkeypatch.setattr(FeatureActions, "_forward", other_bits)
     result = sessions.result(sessions.run({"bob": [cut]}))

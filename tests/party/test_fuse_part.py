@@ -73,9 +73,9 @@ def test_a_step_gives_the_gradients_of_the_joined_model() -> None:
     weight = own.weight.detach() - 0.1 * own.weight.grad
 
     before = own.weight.detach().clone()
-    gradients, value = part.start({"b": cut}, ROWS, 1, 1)
+    gradients, value = part.propagate({"b": cut}, ROWS, (1, 1, 0), batch_rows=3, begins_step=True)
     assert torch.equal(own.weight, before)
-    part.finish()
+    part.update()
     assert value == loss.item()
     assert leaf.grad is not None
     np.testing.assert_array_equal(gradients["b"], leaf.grad.numpy())
@@ -92,7 +92,7 @@ def test_a_party_that_the_model_ignores_gets_zeros() -> None:
     part.module = First()
     part._combine = Combine("list")
     cuts = {party: tensor[:3].numpy() for party, tensor in activations("bc").items()}
-    gradients, _ = part.start(cuts, ROWS, 1, 1)
+    gradients, _ = part.propagate(cuts, ROWS, (1, 1, 0), batch_rows=3, begins_step=True)
     assert gradients["b"].any()
     assert gradients["c"].shape == (3, 5)
     assert not gradients["c"].any()
@@ -102,10 +102,51 @@ def test_a_party_that_the_model_ignores_gets_zeros() -> None:
 def test_a_loss_that_is_not_finite_stops_before_anything_changes(bad: float) -> None:
     part = fuse()
     before = {name: t.clone() for name, t in part.module.state_dict().items()}
+    cut = np.full((3, 5), bad, dtype=np.float32)
     with pytest.raises(SessionAborted, match=r"loss is (nan|inf) in epoch 2, step 3.*diverged"):
-        part.start({"b": np.full((3, 5), bad, dtype=np.float32)}, ROWS, 2, 3)
+        part.propagate({"b": cut}, ROWS, (2, 3, 0), batch_rows=3, begins_step=True)
     for name, tensor in part.module.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+def test_slices_weigh_by_their_rows() -> None:
+    cut = activations("b")["b"][:3].numpy()
+    whole, sliced = fuse(), fuse()
+    gradients, loss = whole.propagate(
+        {"b": cut.copy()}, ROWS, (1, 1, 0), batch_rows=3, begins_step=True
+    )
+    found, losses = [], []
+    for number, rows in enumerate((slice(0, 2), slice(2, 3))):
+        part, value = sliced.propagate(
+            {"b": cut[rows].copy()},
+            ROWS[rows],
+            (1, 1, number),
+            batch_rows=3,
+            begins_step=number == 0,
+        )
+        found.append(part["b"])
+        losses.append(value)
+    assert sum(losses) == pytest.approx(loss)
+    np.testing.assert_allclose(np.concatenate(found), gradients["b"], rtol=1e-5)
+    for one, other in zip(whole.module.parameters(), sliced.module.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_further_steps_have_the_same_activations() -> None:
+    cut = activations("b")["b"][:3].numpy()
+    parts = [fuse(), fuse()]
+    state = {name: t.clone() for name, t in parts[0].module.state_dict().items()}
+    first = parts[0].repeat({"b": cut.copy()}, ROWS, (1, 1, 0), range(3))
+    for number in range(3):
+        place = (1, 1, 0)
+        _, loss = parts[1].propagate(
+            {"b": cut.copy()}, ROWS, place, batch_rows=3, begins_step=True, again=number
+        )
+        assert number or loss == first
+        parts[1].update()
+    for one, other in zip(*(part.module.parameters() for part in parts), strict=True):
+        assert torch.equal(one, other)
+        assert not torch.equal(one, state["weight" if one.ndim == 2 else "bias"])
 
 
 def test_outputs_of_all_validation_batches_come_once() -> None:

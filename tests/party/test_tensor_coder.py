@@ -36,21 +36,24 @@ def coder(
 
 
 def test_tensors_come_back() -> None:
-    payload = coder().encode(TENSOR, 1, 2)
+    payload = coder().encode(TENSOR, (1, 2, 0))
     assert (payload.raw_bytes, payload.schema_id) == (48, 7)
-    np.testing.assert_array_equal(coder().decode(payload.data, 4, 1, 2, None), TENSOR)
+    np.testing.assert_array_equal(coder().decode(payload.data, 4, (1, 2, 0), None), TENSOR)
 
 
-def test_noise_depends_on_seed_kind_epoch_and_step_alone() -> None:
+def test_noise_depends_on_seed_kind_and_place_alone() -> None:
     tensor = np.linspace(-1, 1, 600, dtype=np.float32).reshape(200, 3)
 
-    def draw(epoch: int, step: int, seed: int = 1, kind: FrameKind = FrameKind.GRADIENT) -> bytes:
+    def draw(*place: int, seed: int = 1, kind: FrameKind = FrameKind.GRADIENT) -> bytes:
         noisy = coder("ecsq", seed, kind, step=2.0, rounding="stochastic")
-        return noisy.encode(tensor, epoch, step).data
+        epoch, step, micro_batch = place
+        return noisy.encode(tensor, (epoch, step, micro_batch)).data
 
-    assert draw(1, 1) == draw(1, 1)
-    others = {draw(2, 1), draw(1, 2), draw(1, 1, seed=2), draw(1, 1, kind=FrameKind.ACTIVATION)}
-    assert len({draw(1, 1), *others}) == 5
+    first = draw(1, 1, 0)
+    assert draw(1, 1, 0) == first
+    places = {draw(2, 1, 0), draw(1, 2, 0), draw(1, 1, 1), draw(1, 1, 255)}
+    others = {draw(1, 1, 0, seed=2), draw(1, 1, 0, kind=FrameKind.ACTIVATION)}
+    assert len({first, *places, *others}) == 7
 
 
 @pytest.mark.parametrize("codec", ["raw32", "fp16", "ecsq"])
@@ -59,13 +62,13 @@ def test_a_local_tensor_that_is_not_finite_has_diverged(codec: str, bad: float) 
     tensor = TENSOR.copy()
     tensor[2, 1] = bad
     with pytest.raises(SessionAborted, match=r"bob's gradient of epoch 3, step 4 .*diverged"):
-        coder(codec).encode(tensor, 3, 4)
+        coder(codec).encode(tensor, (3, 4, 0))
 
 
 def test_a_foreign_tensor_that_is_not_finite_is_refused_with_its_place() -> None:
-    data = coder().encode(TENSOR, 1, 2).data[:-4] + struct.pack("<f", float("nan"))
+    data = coder().encode(TENSOR, (1, 2, 0)).data[:-4] + struct.pack("<f", float("nan"))
     with pytest.raises(RemoteProtocolError) as caught:
-        coder().decode(data, 4, 1, 2, "topic t, offset 9")
+        coder().decode(data, 4, (1, 2, 0), "topic t, offset 9")
     assert str(caught.value) == (
         "bob's gradient of epoch 1, step 2 (topic t, offset 9) was refused: "
         "it holds NaN or infinite values"
@@ -74,14 +77,14 @@ def test_a_foreign_tensor_that_is_not_finite_is_refused_with_its_place() -> None
 
 @pytest.mark.parametrize("rows", [0, 3, 5])
 def test_another_number_of_rows_is_refused(rows: int) -> None:
-    data = coder().encode(TENSOR, 1, 2).data
+    data = coder().encode(TENSOR, (1, 2, 0)).data
     with pytest.raises(RemoteProtocolError, match=r"bob's gradient of epoch 1, step 2 .*refused"):
-        coder().decode(data, rows, 1, 2, None)
+        coder().decode(data, rows, (1, 2, 0), None)
 
 
 def test_seconds_are_counted() -> None:
     both = coder()
-    both.decode(both.encode(TENSOR, 1, 1).data, 4, 1, 1, None)
+    both.decode(both.encode(TENSOR, (1, 1, 0)).data, 4, (1, 1, 0), None)
     assert both._times.codec_s > 0
 
 

@@ -14,11 +14,13 @@ from slstream.protocol.actions import (
     Align,
     Arrival,
     Backward,
+    BaseSteps,
     Begin,
     Cursor,
     EpochEnd,
     Forward,
     Fuse,
+    FuseSteps,
     Hear,
     Match,
     Matched,
@@ -99,6 +101,8 @@ class Party:
                     peer: Payload(data=f"{peer}|{answer}".encode(), raw_bytes=400)
                     for peer in action.activations
                 }
+            case BaseSteps() | FuseSteps():
+                self.state = digest(f"{self.state} {action}")
             case Update():
                 self.state = digest(self.state + self.joined)
             case Score():

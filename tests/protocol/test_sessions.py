@@ -18,10 +18,13 @@ from slstream.frames.header import FrameKind
 from slstream.protocol.actions import (
     Action,
     Backward,
+    BaseSteps,
     Begin,
     Cursor,
     EpochEnd,
+    Forward,
     Fuse,
+    FuseSteps,
     Hear,
     Receive,
     Update,
@@ -30,13 +33,25 @@ from slstream.protocol.early_stop import EarlyStop
 from slstream.protocol.feature import feature_session
 from slstream.protocol.label import label_session
 from slstream.protocol.messages import Abort, Refuse, Verdict, encode_message
+from slstream.protocol.schedule import Order, Schedule
 from slstream.protocol.session import Outcome, Plan
 from tests.protocol.loopback import LABEL, ROWS, Loopback, control
 
+BATCH = 40  # of 96 rows: two full ones, and one of 16 rows
+SCHEDULES = [
+    Schedule(),
+    Schedule(batch_size=BATCH, micro_batch_size=12),
+    Schedule(order=Order.MICROBATCH, batch_size=BATCH, micro_batch_size=12),
+    Schedule(order=Order.PIPELINE, pipeline_size=2),
+    Schedule(order=Order.PIPELINE, pipeline_size=64),
+    Schedule(order=Order.LOCAL, base_steps=3, fuse_steps=2, exchange_every=2),
+]
 
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: f"{s.order}-{s.pipeline_size}")
 @pytest.mark.parametrize("peers", [1, 2, 3])
-def test_a_session_ends_alike_for_all(peers: int) -> None:
-    loopback = Loopback(peers, Plan(epochs=2))
+def test_a_session_ends_alike_for_all(peers: int, schedule: Schedule) -> None:
+    loopback = Loopback(peers, Plan(epochs=2, schedule=schedule))
     outcomes = loopback.run()
     assert set(outcomes) == set(loopback.parties)
     first = outcomes[LABEL]
@@ -48,9 +63,10 @@ def test_a_session_ends_alike_for_all(peers: int) -> None:
     assert all(outcome == first for outcome in outcomes.values())
 
 
-@given(seed=st.integers(0, 2**32), peers=st.integers(1, 3))
-def test_timing_changes_nothing(seed: int, peers: int) -> None:
-    undisturbed, shuffled = Loopback(peers, Plan(epochs=2)), Loopback(peers, Plan(epochs=2))
+@given(seed=st.integers(0, 2**32), peers=st.integers(1, 3), schedule=st.sampled_from(SCHEDULES))
+def test_timing_changes_nothing(seed: int, peers: int, schedule: Schedule) -> None:
+    plan = Plan(epochs=2, schedule=schedule)
+    undisturbed, shuffled = Loopback(peers, plan), Loopback(peers, plan)
     expected = undisturbed.run()
     assert shuffled.run(order=random.Random(seed).choice) == expected
 
@@ -201,7 +217,9 @@ def cursors(trace: Trace) -> list[tuple[int, Cursor]]:
         match action:
             case Begin():
                 found.append((index, history))
-            case Backward(step=step) | Update(step=step):
+            case Backward(step=step, ends_step=True, ahead=ahead):
+                found.append((index, Cursor(step=step, ahead=ahead, history=history.history)))
+            case Update(step=step) | BaseSteps(step=step) | FuseSteps(step=step):
                 found.append((index, Cursor(step=step, history=history.history)))
             case EpochEnd(cursor=history):
                 found.append((index, history))
@@ -210,12 +228,17 @@ def cursors(trace: Trace) -> list[tuple[int, Cursor]]:
     return found
 
 
-@given(data=st.data(), peers=st.integers(1, 3), patience=st.none() | st.integers(1, 2))
+@given(
+    data=st.data(),
+    peers=st.integers(1, 3),
+    patience=st.none() | st.integers(1, 2),
+    schedule=st.sampled_from(SCHEDULES),
+)
 def test_a_session_goes_on_from_any_cursor_as_if_it_had_never_stopped(
-    data: st.DataObject, peers: int, patience: int | None
+    data: st.DataObject, peers: int, patience: int | None, schedule: Schedule
 ) -> None:
     stop = None if patience is None else EarlyStop(metric="auc", patience=patience)
-    plan = Plan(epochs=4, early_stop=stop)
+    plan = Plan(epochs=4, early_stop=stop, schedule=schedule)
     loopback = Loopback(peers, plan)
     loopback.parties[LABEL].metrics = lambda epoch: {"auc": 0.5 / epoch}
     undisturbed = traces(loopback)
@@ -226,8 +249,13 @@ def test_a_session_goes_on_from_any_cursor_as_if_it_had_never_stopped(
     others = [peer for peer in loopback.parties if peer != LABEL]
     again = label_session(LABEL, others, plan) if name == LABEL else feature_session(LABEL, plan)
     begin = next(i for i, (action, _) in enumerate(trace) if isinstance(action, Begin))
-    # The opening is always done anew; then what lies before the cursor is left out.
-    expected = [*trace[:begin], (Begin(), cursor), *trace[where:]]
+    # The opening is always done anew; then what lies before the cursor is left out, but for the
+    # graphs of the activations under way.
+    ahead = range(cursor.step + 1, cursor.step + cursor.ahead + 1)
+    epoch = len(cursor.history) + 1
+    graphs = [Forward(kind=FrameKind.ACTIVATION, epoch=epoch, step=step) for step in ahead]
+    made = [(action, answer) for action, answer in trace if action in graphs]
+    expected = [*trace[:begin], (Begin(), cursor), *made, *trace[where:]]
     result: object = None
     for action, answer in expected:
         assert again.send(result) == action

@@ -43,7 +43,7 @@ def test_the_file_is_left_alone(tmp_path: Path) -> None:
         (
             "training.epoch=3",
             'training.epoch: unknown key; did you mean "epochs"? (known: batch_size, early_stop, '
-            "epochs, validation)",
+            "epochs, micro_batch_size, validation)",
         ),
         (
             "parties.bop.data.id=x",
