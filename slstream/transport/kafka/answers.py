@@ -50,7 +50,7 @@ _PASSING = {
 """What passes by itself when the cluster is as it should be."""
 
 _DISK_FAILED = 56
-_DENIED = {29: "topic", 30: "group", 31: "cluster", 65: "cluster"}
+_DENIED = frozenset({29, 30, 31, 65})
 _TOO_LARGE = frozenset({10, 18})
 _SEQUENCE = frozenset({46, 47, 90, *LOST_PRODUCER})
 

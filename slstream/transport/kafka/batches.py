@@ -50,9 +50,9 @@ def record_size(record: Record) -> int:
     return len(record.key or b"") + headers + len(record.value)
 
 
-def framed_size(record: Record) -> int:
-    """Most that a record takes within a batch."""
-    return record_size(record) + _RECORD_BYTES + _HEADER_BYTES * len(record.headers)
+def framing_size(record: Record) -> int:
+    """Most that a record takes within a batch, beside what a topic's limit counts."""
+    return _RECORD_BYTES + _HEADER_BYTES * len(record.headers)
 
 
 def build_batch(records: Sequence[Record], producer: Producer) -> bytes:

@@ -18,7 +18,13 @@ from slstream.transport.kafka.answers import (
     check_answer,
     unknown_topic,
 )
-from slstream.transport.kafka.connections import Address, Connections, Outages, address_of
+from slstream.transport.kafka.connections import (
+    Address,
+    Connections,
+    Outages,
+    address_of,
+    connection_options,
+)
 from slstream.transport.kafka.settings import KafkaSettings
 from slstream.transport.kafka.wire import Exactly, metadata_request
 
@@ -82,6 +88,8 @@ class Cluster:
         """
         self.settings = settings
         self.stuck_s = stuck_s
+        # Once for all connections: it reads the certificates' files.
+        self._options = connection_options(settings)
         self._outages = Outages()
         self._first = [address_of(text) for text in settings.addresses]
         self._brokers: dict[int, Address] = {}
@@ -94,7 +102,7 @@ class Cluster:
 
     def connections(self, client_id: str) -> Connections:
         """Connections of a client id of its own; who asks for them closes them."""
-        return Connections(self.settings, client_id, self._outages)
+        return Connections(self._options, client_id, self._outages)
 
     def check_open(self) -> None:
         """Raise :class:`TransportClosed` once :meth:`close` was called."""

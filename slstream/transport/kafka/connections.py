@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -81,10 +82,15 @@ class Outages:
 class Connections:
     """The connections of one client id: at most one to each broker."""
 
-    def __init__(self, settings: KafkaSettings, client_id: str, outages: Outages) -> None:
-        """Nothing is opened yet."""
-        self._options = settings.client_options()
-        del self._options["bootstrap_servers"]
+    def __init__(self, options: Mapping[str, Any], client_id: str, outages: Outages) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            options: from :func:`connection_options`.
+            client_id: in the brokers' logs and quotas.
+            outages: of all connections of this process.
+        """
+        self._options = options
         self._client_id = client_id
         self._outages = outages
         self._open: dict[Address, asyncio.Task[AIOKafkaConnection]] = {}
@@ -98,6 +104,8 @@ class Connections:
             TransportDenied: broker and user do not trust each other.
             TransportError: the broker is too old.
         """
+        if self._closed:
+            raise NotYetError("closed")
         task = self._open.get(address)
         if task is None or (task.done() and not _is_connected(task)):
             task = self._open[address] = asyncio.create_task(self._connect(address))
@@ -168,6 +176,17 @@ class Connections:
         if self._open.get(address) is task:
             del self._open[address]
         _abort(task)
+
+
+def connection_options(settings: KafkaSettings) -> dict[str, Any]:
+    """How aiokafka secures a connection. Holds the password.
+
+    Raises:
+        ConfigError: a certificate or key cannot be used.
+    """
+    options = settings.client_options()
+    del options["bootstrap_servers"]
+    return options
 
 
 def address_of(text: str) -> Address:

@@ -114,6 +114,8 @@ class PartitionReader:
         self._unanswered_since: float | None = None
         self._why = "no answer"
         self._calls = 0
+        self._ended: TransportError | None = None
+        """Why nothing comes any more."""
 
     @property
     def is_busy(self) -> bool:
@@ -173,6 +175,7 @@ class PartitionReader:
 
     async def close(self, error: TransportError) -> None:
         """End at once, and tell all who wait."""
+        self._ended = error
         if self._poll is not None:
             self._poll.cancel()
         self._fail_waits(error)
@@ -292,6 +295,9 @@ class PartitionReader:
 
     def _follow(self) -> None:
         """See to it that a poll is under way when it is wanted."""
+        if self._ended is not None:
+            self._fail_waits(self._ended)  # Of who was about to wait when the end came.
+            return
         if (self._poll is None or self._poll.done()) and self._wanted() is not None:
             if monotonic() - self._idle_since > _IDLE_S:
                 self._unanswered_since = None
@@ -418,7 +424,6 @@ class PartitionReader:
 
     async def _check(self, code: int) -> None:
         """Raise what an answer's code means; look the topic up again when it may have changed."""
-        self._unanswered_since = None
         if code in NO_SUCH_TOPIC:
             await self._look()
             raise NotYetError("the broker says that there is no such topic")
@@ -427,6 +432,7 @@ class PartitionReader:
         except NotYetError:
             await self._look()
             raise
+        self._unanswered_since = None
 
     async def _known(self) -> TopicView:
         return await self._look() if self._view is None or self._is_stale else self._view

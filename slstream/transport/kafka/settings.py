@@ -29,7 +29,10 @@ from slstream.errors import ConfigError
 
 _PREFIX = "SLSTREAM_KAFKA_"
 _FORM = "kafka://host:9092,host2:9092[?replication_factor=3&min_insync_replicas=2]"
-_ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
+_ADDRESS = re.compile(
+    r"(?P<host>[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]+\])"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+)
 _DEFAULT_PORT = 9092
 _MOST_REPLICAS = 32_767
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")

@@ -50,8 +50,8 @@ def topic_config(partitions: int, settings: Mapping[str, str]) -> TopicConfig:
         partitions=partitions,
         retention_ms=None if ms == _FOR_EVER else ms,
         retention_bytes=None if size == _FOR_EVER else size,
-        # Whoever created it may have allowed less than the framing.
-        max_record_bytes=max(1, int(settings["max.message.bytes"]) - FRAMING_BYTES),
+        # Whoever created it may have allowed less than the framing: then it takes nothing.
+        max_record_bytes=max(0, int(settings["max.message.bytes"]) - FRAMING_BYTES),
     )
 
 

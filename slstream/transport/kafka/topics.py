@@ -11,6 +11,7 @@ from slstream.errors import TransportError, UnknownTopic
 from slstream.transport.contract import Durability, TopicConfig
 from slstream.transport.kafka.answers import (
     INVALID_TOPIC,
+    NO_SUCH_TOPIC,
     TOPIC_EXISTS,
     NotYetError,
     check_answer,
@@ -53,6 +54,8 @@ class Topics:
         resources = [(_TOPIC_RESOURCE, name, None)]
         answer = await self._cluster.ask(Exactly(DescribeConfigsRequest_v1(resources, False)))
         ((code, detail, _, _, entries),) = answer.resources
+        if code in NO_SUCH_TOPIC:
+            raise NotYetError("the broker asked for its settings has not heard of it yet")
         check_answer(code, "DESCRIBE_CONFIGS", name, detail=detail)
         found = {key: value for key, value, *_ in entries}
         return DescribedTopic(view=view, config=topic_config(len(view.partitions), found))

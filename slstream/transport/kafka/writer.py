@@ -33,7 +33,7 @@ from slstream.transport.kafka.batches import (
     BATCH_BYTES,
     Producer,
     build_batch,
-    framed_size,
+    framing_size,
     record_size,
 )
 from slstream.transport.kafka.cluster import FIRST_PAUSE_S, LONGEST_PAUSE_S, Cluster
@@ -73,8 +73,11 @@ class Append:
     """Offset of the first record."""
 
     def __post_init__(self) -> None:
-        self.sizes = [framed_size(record) for record in self.records]
-        self.largest = max((record_size(r), -index) for index, r in enumerate(self.records))
+        bare = [record_size(record) for record in self.records]
+        self.sizes = [
+            size + framing_size(record) for size, record in zip(bare, self.records, strict=True)
+        ]
+        self.largest = max((size, -index) for index, size in enumerate(bare))
 
     def refuse(self, error: Exception) -> None:
         """Tell the caller that it is not, or not wholly, in the log."""
@@ -282,11 +285,15 @@ class PartitionWriter:
 
     def _too_large(self, append: Append, limit: int) -> RecordTooLarge:
         size, index = append.largest
+        takes = (
+            f"{limit}, as {FRAMING_BYTES} of its max.message.bytes are for framing"
+            if limit
+            else f"none, as {FRAMING_BYTES} of its max.message.bytes are for framing: all, or more"
+        )
         return RecordTooLarge(
             f"{self.place}: record {-index} of this append has {size} bytes of key, headers and "
-            f"value; the topic takes {limit}, as {FRAMING_BYTES} of its max.message.bytes are for "
-            "framing; raise max.message.bytes (`slstream topology apply` sets what parties want), "
-            "or send smaller records"
+            f"value; the topic takes {takes}; raise max.message.bytes (`slstream topology apply` "
+            "sets what parties want), or send smaller records"
         )
 
     async def _send(self, batch: _Batch) -> int:

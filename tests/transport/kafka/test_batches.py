@@ -13,7 +13,7 @@ from slstream.transport.kafka.batches import (
     BATCH_BYTES,
     Producer,
     build_batch,
-    framed_size,
+    framing_size,
     parse_batches,
     record_size,
 )
@@ -86,7 +86,7 @@ def test_what_others_leave_out_is_empty() -> None:
 def test_sizes_count_content_and_leave_room_for_framing() -> None:
     assert [record_size(r) for r in RECORDS] == [300 + 3 + 4 + 10 + 4 + 3, 0, 4]
     for records in (RECORDS, RECORDS[:1], [Record(value=bytes(1 << 21))] * 2, RECORDS * 400):
-        most = BATCH_BYTES + sum(map(framed_size, records))
+        most = BATCH_BYTES + sum(record_size(r) + framing_size(r) for r in records)
         assert len(build_batch(records, Producer(id=1, epoch=1))) <= most
 
 

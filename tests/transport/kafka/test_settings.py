@@ -43,6 +43,8 @@ def test_replicas_come_from_the_url() -> None:
         ("kafka://one:0", "found 'one:0'"),
         ("kafka://one:65536", "found 'one:65536'"),
         ("kafka://one two", "found 'one two'"),
+        ("kafka://one..two", "found 'one..two'"),
+        (f"kafka://{'a' * 64}.org", "found 'aaa"),
         ("kafka://[::1", "expected kafka://host"),
         ("kafka://one/topic", "expected kafka://host"),
         ("kafka://one#x", "expected kafka://host"),

@@ -45,6 +45,6 @@ def test_replicas_that_must_be_in_sync() -> None:
     assert settings_of(TopicConfig(), min_insync_replicas=2)["min.insync.replicas"] == "2"
 
 
-def test_a_topic_that_somebody_else_created_has_a_limit_above_zero() -> None:
+def test_a_topic_that_somebody_else_created_may_take_nothing() -> None:
     found = settings_of(TopicConfig()) | {"max.message.bytes": "100"}
-    assert topic_config(1, found).max_record_bytes == 1
+    assert topic_config(1, found).max_record_bytes == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from typing import Any
 
@@ -15,14 +16,18 @@ from slstream.errors import (
     ConfigError,
     OffsetOutOfRange,
     RecordTooLarge,
+    TransportClosed,
     TransportError,
+    TransportTimeout,
     UnknownTopic,
 )
 from slstream.transport.connect import open_transport
 from slstream.transport.contract import Durability, Record, TopicConfig
 from slstream.transport.kafka import pool, reader
 from slstream.transport.kafka.answers import NotYetError
-from slstream.transport.kafka.batches import framed_size
+from slstream.transport.kafka.cluster import Cluster
+from slstream.transport.kafka.settings import KafkaSettings
+from slstream.transport.kafka.wire import metadata_request
 from tests.transport.kafka.logs import follow, new_topic, numbered, open_log, read_all, run, values
 
 pytest_plugins = ["tests.kafka.fixtures"]
@@ -150,6 +155,14 @@ def test_small_appends_that_wait_share_a_batch(kafka: str, monkeypatch: pytest.M
     run(body())
 
 
+async def _set_limit(address: str, topic: str, most: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    limits = {"max.message.bytes": str(most)}
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=limits)])
+    await admin.close()
+
+
 def test_a_topic_whose_limit_was_lowered_takes_what_still_fits(kafka: str) -> None:
     """A batch of several appends is too large then; each one of them is judged by itself."""
 
@@ -158,12 +171,7 @@ def test_a_topic_whose_limit_was_lowered_takes_what_still_fits(kafka: str) -> No
         async with await open_log(kafka) as log:
             await log.create_topic(topic)
             await log.append(topic, numbered(1))
-            admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-            await admin.start()
-            limits = {"max.message.bytes": str(16_384 + 20_000)}
-            resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=limits)
-            await admin.alter_configs([resource])
-            await admin.close()
+            await _set_limit(kafka, topic, 16_384 + 20_000)
             sizes = (15_000, 50_000, 18_000, 19_000)
             outcomes = await asyncio.gather(
                 *(log.append(topic, [Record(value=bytes(size))]) for size in sizes),
@@ -416,7 +424,86 @@ def test_a_bad_url_is_a_configuration_error() -> None:
     run(body())
 
 
-def test_frames_of_records_are_never_underestimated() -> None:
-    headers = (("a", b""), ("b" * 200, b"c" * 70_000))
-    for record in (Record(value=b""), Record(value=bytes(1 << 21), key=b"k", headers=headers)):
-        assert framed_size(record) >= len(record.value) + len(record.key or b"") + 20
+def test_a_topic_whose_limit_is_below_the_framing_takes_nothing_and_says_so(kafka: str) -> None:
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log:
+            await log.create_topic(topic)
+            await _set_limit(kafka, topic, 16_000)
+            with pytest.raises(RecordTooLarge) as caught:
+                await log.append(topic, [Record(value=b"four")])
+            assert str(caught.value) == (
+                f"{topic}[0]: record 0 of this append has 4 bytes of key, headers and value; the "
+                "topic takes none, as 16384 of its max.message.bytes are for framing: all, or "
+                "more; raise max.message.bytes (`slstream topology apply` sets what parties want), "
+                "or send smaller records"
+            )
+
+    run(body())
+
+
+def test_a_wait_for_a_leader_that_answers_and_brings_nothing_has_an_end(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NotYetError("the broker says that its disk failed or is full")
+
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka, stuck_s=1) as log:
+            await log.create_topic(topic)
+            monkeypatch.setattr(reader, "check_answer", refuse)
+            with pytest.raises(TransportTimeout, match=r"wait for .* at offset 0 within 1 s"):
+                await log.wait(topic, 0, timeout_s=10)
+
+    run(body())
+
+
+def test_who_begins_to_wait_in_the_moment_of_closing_is_told(kafka: str) -> None:
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log:
+            await log.create_topic(topic)
+            assert await log.read(topic, 0) == []
+            one = log._readers.get(topic, 0)
+        with pytest.raises(TransportClosed):
+            await one.wait(0, 5)
+        assert one._poll is None
+
+    run(body())
+
+
+def test_nothing_is_dialled_after_the_end() -> None:
+    dialled = 0
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal dialled
+        dialled += 1
+        writer.close()
+
+    async def body() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            address = server.sockets[0].getsockname()
+            cluster = Cluster(KafkaSettings(addresses=("127.0.0.1:1",)), "test", 1)
+            ended = cluster.connections("test")
+            await ended.close()
+            with pytest.raises(NotYetError, match="closed"):
+                await ended.send(address, metadata_request([]))
+        assert dialled == 0
+
+    run(body())
+
+
+def test_certificates_are_read_once_for_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, original = [], KafkaSettings.ssl_context
+
+    def count(self: KafkaSettings) -> ssl.SSLContext:
+        made.append(original(self))
+        return made[-1]
+
+    monkeypatch.setattr(KafkaSettings, "ssl_context", count)
+    settings = KafkaSettings(addresses=("one:9092",), security_protocol="SSL")
+    cluster = Cluster(settings, "test", 1)
+    for topic in ("a", "b", "c"):
+        cluster.connections(topic)
+    assert len(made) == 1
