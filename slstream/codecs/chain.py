@@ -21,7 +21,9 @@ from slstream.codecs.contract import (
     BytesCodec,
     Codec,
     CodecContext,
+    CodecState,
     FloatArray,
+    StateSpec,
     TensorCodec,
     TensorSpec,
 )
@@ -95,6 +97,10 @@ class CodecChain:
     def needs_forward(self) -> bool:
         """Whether it encodes gradients only, and needs the activation in ``context.forward``."""
         return self.tensor.needs_forward
+
+    def new_state(self, spec: StateSpec) -> CodecState | None:
+        """The state of one end of a link, for ``context.state``; ``None``: the chain needs none."""
+        return self.tensor.new_state(spec)
 
     def encode(self, tensor: FloatArray, context: CodecContext) -> bytes:
         """Encode a tensor.

@@ -1,7 +1,8 @@
 """What every codec promises.
 
 A codec turns a tensor into bytes and back. It is a pure function of (config, tensor, context): no
-I/O, no clock, no global randomness, no hidden state. Two kinds are told apart by their signature,
+I/O, no clock, no global randomness, no hidden state: what a codec remembers of a link's tensors is
+a :class:`CodecState` that the context holds. Two kinds are told apart by their signature,
 so that a chain that cannot work is refused when it is built:
 
 - :class:`TensorCodec`: float32 array -> bytes. Starts every chain.
@@ -29,9 +30,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,7 @@ HEADER_BYTES = 16
 """Most bytes by which an encoded tensor may exceed its raw float32 size."""
 
 FloatArray = npt.NDArray[np.float32]
+RowArray = npt.NDArray[np.int64]
 Buffer = bytes | bytearray | memoryview
 
 
@@ -81,6 +83,41 @@ class CodecContext:
     """For a gradient: the activation of the same party and step as its receiver decoded it, float32
     of the gradient's shape; not modified. Both ends have it. ``None`` for all other tensors."""
 
+    rows: RowArray | None = field(default=None, compare=False, repr=False)
+    """int64 [rows of the tensor]: which of the session's rows each row of the tensor is. Both ends
+    have it; ``None`` where rows have no identity, as outside of a session."""
+
+    state: CodecState | None = field(default=None, compare=False, repr=False)
+    """Of this end of the link, for a codec that has one; see :meth:`TensorCodec.new_state`."""
+
+
+class CodecState(ABC):
+    """What a codec remembers of the tensors that crossed one link, at one of its ends.
+
+    It changes by decoding, and by nothing else: both ends decode every tensor of the link, the
+    sender too, in the order of the log. So the two are equal at every tensor, and a party that
+    catches up from the log comes to the same. Used by one thread.
+    """
+
+    @abstractmethod
+    def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
+        """All of it by name, for checkpoints; not copied. The shapes never change.
+
+        Element types are those of numpy's integers and floats of 1 to 8 bytes.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSpec:
+    """What a state may be sized by: known to both ends before the first tensor."""
+
+    rows: int
+    """Rows of the session; :attr:`CodecContext.rows` are below it."""
+    row_shape: tuple[int, ...]
+    """Sizes of the dimensions behind the first."""
+    allocate: Callable[[tuple[int, ...], npt.DTypeLike], npt.NDArray[Any]] = np.zeros
+    """Makes an array of zeros; may put large ones into a file."""
+
 
 class Codec(ABC):
     """Common to both kinds. Subclasses are frozen dataclasses whose fields are their parameters."""
@@ -115,6 +152,16 @@ class TensorCodec(Codec):
 
     needs_forward: ClassVar[bool] = False
     """Whether ``context.forward`` must be there: a codec of gradients only."""
+
+    def new_state(self, spec: StateSpec) -> CodecState | None:
+        """The state before the first tensor of a link; ``None`` for a codec that has none.
+
+        A codec with a state needs ``context.state``, and ``context.rows`` where it remembers by
+        row. ``encode`` leaves the state as it is. ``decode`` of a tensor changes it only when it
+        succeeds.
+        """
+        del spec
+        return None
 
     @abstractmethod
     def encode(self, tensor: FloatArray, context: CodecContext) -> bytes:
