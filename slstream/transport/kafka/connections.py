@@ -110,8 +110,9 @@ class Connections:
         if task is None or (task.done() and not _is_connected(task)):
             task = self._open[address] = asyncio.create_task(self._connect(address))
             task.add_done_callback(_retrieve)
-        # Not awaited itself: others may be waiting for the same connection.
-        await asyncio.wait({task})
+        if not task.done():
+            # Not awaited itself: others may be waiting for the same connection.
+            await asyncio.wait({task})
         if task.cancelled():
             raise NotYetError(f"{address_text(address)}: the connection was given up")
         connection = task.result()

@@ -160,7 +160,7 @@ class KafkaTransport(Transport):
             await self._done(writer, append.answer, append.asked_at, what)
             return append.answer.result()
         except (asyncio.CancelledError, TransportTimeout):
-            append.answer.cancel()
+            writer.give_up(append)
             raise
 
     async def read(

@@ -162,6 +162,16 @@ class PartitionWriter:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
 
+    def give_up(self, append: Append) -> None:
+        """Its caller has gone: keep no record of it that is not on its way already.
+
+        The head of the queue is left, as it may be looked at; it is dropped when its turn comes.
+        """
+        append.answer.cancel()
+        if append.taken == 0 and append in self._queue and append is not self._queue[0]:
+            self._queue.remove(append)
+            append.refuse(_no_caller())
+
     async def close(self, error: Exception) -> None:
         """End at once, and tell all who wait."""
         if self._task is not None:
@@ -207,7 +217,7 @@ class PartitionWriter:
         """Take from the queue what goes together; nothing, when nobody waits for its head."""
         head = self._queue[0]
         if head.taken == 0 and head.answer.done():
-            self._queue.popleft().refuse(TransportError("its caller has gone"))
+            self._queue.popleft().refuse(_no_caller())
             return None
         target = self._target or await self._look()
         if self._is_too_large(head, target.config.max_record_bytes):
@@ -389,3 +399,7 @@ class PartitionWriter:
             concerned.append(self._queue.popleft())
         for append in concerned:
             append.refuse(error)
+
+
+def _no_caller() -> TransportError:
+    return TransportError("its caller has gone")  # Nobody is told.

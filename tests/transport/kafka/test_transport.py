@@ -27,6 +27,7 @@ from slstream.transport.kafka import pool, reader
 from slstream.transport.kafka.answers import NotYetError
 from slstream.transport.kafka.cluster import Cluster
 from slstream.transport.kafka.settings import KafkaSettings
+from slstream.transport.kafka.transport import KafkaTransport
 from slstream.transport.kafka.wire import metadata_request
 from tests.transport.kafka.logs import follow, new_topic, numbered, open_log, read_all, run, values
 
@@ -507,3 +508,24 @@ def test_certificates_are_read_once_for_all_connections(monkeypatch: pytest.Monk
     for topic in ("a", "b", "c"):
         cluster.connections(topic)
     assert len(made) == 1
+
+
+def test_appends_that_were_given_up_are_not_kept() -> None:
+    """However long the broker is away."""
+
+    async def body() -> None:
+        async with KafkaTransport(KafkaSettings(addresses=("127.0.0.1:1",))) as log:
+            for _ in range(50):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.001):
+                        await log.append("t", numbered(1))
+            one = log._writers.get("t", 0)
+            assert len(one._queue) == 1
+            appending = asyncio.create_task(log.append("t", numbered(1)))
+            flushing = asyncio.create_task(log.flush())
+            await asyncio.sleep(0)
+            assert one.last is not None
+            appending.cancel()
+            await flushing
+
+    run(body())
