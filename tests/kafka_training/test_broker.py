@@ -14,21 +14,21 @@ from tests.kafka.handles import StartKafka
 from tests.kafka.login import Login
 from tests.kafka.settings import BrokerSettings
 from tests.kafka_training.disabled import without
-from tests.kafka_training.training import PARTIES, Learned, Training, measured, memory_mib, training
+from tests.kafka_training.training import (
+    GROWTH_MIB,
+    PARTIES,
+    Learned,
+    Memory,
+    measured,
+    training,
+)
 
 pytest_plugins = ["tests.kafka.fixtures"]
 
 pytestmark = pytest.mark.timeout(300)
 
-GROWTH_MIB = 48.0
-"""By which a party's memory may grow while a broker is away; read-ahead alone may take 8 MiB."""
-
 NAMED_S = 20.0
 """In which a party names a failure that does not pass."""
-
-
-def memory(made: Training) -> dict[str, float]:
-    return {name: memory_mib(made.party(name)) for name in PARTIES}
 
 
 def train_with_kills(
@@ -37,15 +37,16 @@ def train_with_kills(
     """Kill the broker in mid-training and start it again, some times."""
     with training(folder, Login.to(broker.address), disabled=disabled) as made:
         made.start()
-        before: dict[str, float] = {}
+        before: Memory | None = None
         for number in range(kills):
             made.reach(20 * number + 11)
             broker.kill()
             assert made.is_training, made.said()
-            before = before or memory(made)
+            before = before or Memory.of(made)
             broker.start()
         made.reach(20 * kills)
-        grown = {name: now - before[name] for name, now in memory(made).items()}
+        assert before is not None
+        grown = before.growth(made)
         measured(f"{kills} kills: memory grew by {grown} MiB")
         assert max(grown.values()) < GROWTH_MIB
         return made.finish()
@@ -75,10 +76,10 @@ def train_frozen(
         made.reach(50)
         broker.freeze()
         try:
-            before = memory(made)
+            before = Memory.of(made)
             sleep(frozen_s)
             assert made.is_training, made.said()
-            grown = {name: now - before[name] for name, now in memory(made).items()}
+            grown = before.growth(made)
         finally:
             broker.thaw()
         measured(f"frozen for {frozen_s} s: memory grew by {grown} MiB")

@@ -19,7 +19,16 @@ from tests.kafka.handles import ProxiedKafka, StartKafka
 from tests.kafka.login import Login
 from tests.kafka.proxy import Proxy
 from tests.kafka_training.disabled import Without, without
-from tests.kafka_training.training import PARTIES, PATIENCE_S, Learned, measured, place_of, training
+from tests.kafka_training.training import (
+    GROWTH_MIB,
+    PARTIES,
+    PATIENCE_S,
+    Learned,
+    Memory,
+    measured,
+    place_of,
+    training,
+)
 
 pytest_plugins = ["tests.kafka.fixtures"]
 
@@ -45,12 +54,16 @@ def train_with_cuts(
     with training(folder, Login.to(kafka.address), disabled=disabled) as made:
         made.start()
         made.reach(20)
+        before = Memory.of(made)
         for _ in range(cuts):
             for direction in ("up", "down"):
                 kafka.proxy.cut_after(IN_A_RECORD, direction)
                 while made.is_training and not was_cut(kafka.proxy):
                     pass
                 assert made.is_training, made.said()
+        grown = before.growth(made)
+        measured(f"{cuts} cuts each way: memory grew by {grown} MiB")
+        assert max(grown.values()) < GROWTH_MIB
         for name in PARTIES:
             lost = made.party(name).text.count("broker lost")
             measured(f"{name} lost the broker {lost} times")

@@ -18,8 +18,8 @@ from tests.kafka_training.disabled import without
 from tests.kafka_training.training import (
     PARTIES,
     Learned,
+    Memory,
     measured,
-    memory_mib,
     training,
 )
 
@@ -94,10 +94,10 @@ def train_with_a_slow_party(
             made.reach(step)
             made.party(slow).send(signal.SIGSTOP)
             made.party(slow).wait_stopped()
-            before = memory_mib(made.party(other))
+            before = Memory.of(made, other)
             sent = made.watcher.end(made.watcher.topic(other, slow))
             sleep(slow_s)
-            grown = memory_mib(made.party(other)) - before
+            grown = before.growth(made)[other]
             more = made.watcher.end(made.watcher.topic(other, slow)) - sent
             measured(f"{slow} stopped: {other}'s memory grew by {grown} MiB, its link by {more}")
             made.party(slow).send(signal.SIGCONT)
@@ -119,6 +119,12 @@ def test_a_party_that_is_slow_costs_the_other_no_memory(
 def test_memory_that_grows_is_seen(own_kafka: Broker, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"assert [\d.]+ < 16"):
         train_with_a_slow_party(own_kafka, tmp_path, "bob", 8, without("bounded_memory"))
+
+
+@pytest.mark.long
+def test_a_link_that_grows_beyond_the_window_is_seen(own_kafka: Broker, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"assert \d+ <= 8"):
+        train_with_a_slow_party(own_kafka, tmp_path, "bob", 8, without("window"))
 
 
 def end_parties(broker: Broker, folder: Path, *, gone: bool, disabled: Fault | None = None) -> None:

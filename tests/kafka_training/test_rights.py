@@ -20,7 +20,7 @@ from tests.kafka.proxy import Proxy
 from tests.kafka.settings import ADMIN, BrokerSettings
 from tests.kafka_training.disabled import without
 from tests.kafka_training.operator import Operator
-from tests.kafka_training.training import PARTIES, Learned, measured
+from tests.kafka_training.training import GROWTH_MIB, PARTIES, Learned, Memory, measured
 from tests.kafka_training.users import Users
 
 pytest_plugins = ["tests.kafka.fixtures"]
@@ -50,8 +50,13 @@ def train_while_rights_are_removed(
         users.apply(made.topology)
         made.start()
         made.reach(50)
+        before = Memory.of(made, "alice")
         Operator(users.login()).forbid("bob")
         said = made.end_of("bob", NAMED_S)
+        # Bob has ended; it is alice who waits.
+        grown = before.growth(made)
+        measured(f"rights removed: memory grew by {grown} MiB")
+        assert max(grown.values()) < GROWTH_MIB
         assert f"(topic {made.watcher.topic('bob', 'alice')}" in said
         assert re.search("does not allow [A-Z_]+ to this user", said)
         assert "`slstream topology apply`" in said

@@ -32,6 +32,9 @@ CUT = 512
 
 PATIENCE_S = 150.0
 
+GROWTH_MIB = 48.0
+"""By which a party's memory may grow while a broker fails it; read-ahead alone may take 8 MiB."""
+
 _logger = logging.getLogger(__name__)
 
 CONFIGURATION: dict[str, Any] = {
@@ -227,9 +230,29 @@ def measured(text: str) -> None:
     _logger.info(text)
 
 
-def memory_mib(party: ForkedParty, what: str = "VmHWM") -> float:
-    """The most memory that a living process has had so far."""
-    for line in Path(f"/proc/{party.pid}/status").read_text().splitlines():
-        if line.startswith(f"{what}:"):
-            return int(line.split()[1]) / 1024
-    raise AssertionError(f"{party.name} has ended: {party.text}")
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What living processes have resident, and the most that they have had, in MiB."""
+
+    by_party: Mapping[str, tuple[float, float]]
+
+    @classmethod
+    def of(cls, made: Training, *names: str) -> Memory:
+        """Now, by default of both parties."""
+        return cls({name: _resident_mib(made.party(name)) for name in names or PARTIES})
+
+    def growth(self, made: Training) -> dict[str, float]:
+        """Since then. A peak counts, and so does what fits below an older peak."""
+        now = Memory.of(made, *self.by_party).by_party
+        return {
+            name: max(after - before for after, before in zip(now[name], then, strict=True))
+            for name, then in self.by_party.items()
+        }
+
+
+def _resident_mib(party: ForkedParty) -> tuple[float, float]:
+    status = Path(f"/proc/{party.pid}/status").read_text()
+    found = dict(line.split(":", 1) for line in status.splitlines())
+    assert "VmRSS" in found, f"{party.name} has ended: {party.text}"
+    resident, most = (int(found[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+    return resident, most
