@@ -28,17 +28,13 @@ from tests.provisioning.federation import new_name
 
 pytest_plugins = ["tests.kafka.fixtures"]
 
-LISTENER = "SASL_PLAINTEXT"
 
-
-def start(
-    party: str, user: str, path: Path, directory: Path, kafka: SecuredKafka
-) -> subprocess.Popen[str]:
+def start(party: str, login: Login, path: Path, directory: Path) -> subprocess.Popen[str]:
     others = {name: value for name, value in os.environ.items() if "SLSTREAM_KAFKA" not in name}
     arguments = ["party", party, "--topology", str(path), "--dir", str(directory), "--quiet"]
     return subprocess.Popen(
         [sys.executable, "-m", "slstream", *arguments],
-        env=others | dict(kafka.login(user, LISTENER).environment),
+        env=others | dict(login.environment),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -61,8 +57,14 @@ class Provisioned:
 
 
 @pytest.fixture
-def provisioned(secured_kafka: SecuredKafka, tmp_path: Path) -> Provisioned:
-    login, name = secured_kafka.login("admin", LISTENER), new_name()
+def listener() -> str:
+    """How all log in."""
+    return "SASL_PLAINTEXT"
+
+
+@pytest.fixture
+def provisioned(secured_kafka: SecuredKafka, tmp_path: Path, listener: str) -> Provisioned:
+    login, name = secured_kafka.login("admin", listener), new_name()
     federation = write_federation(tmp_path)
     text = federation.path.read_text().replace("federation: tiny", f"federation: {name}")
     federation.path.write_text(f"{text}transport: {login.url}\n")
@@ -78,13 +80,18 @@ def provisioned(secured_kafka: SecuredKafka, tmp_path: Path) -> Provisioned:
 @pytest.mark.long
 @pytest.mark.timeout(120)
 def test_where_parties_may_not_create_topics_they_name_what_an_operator_runs(
-    provisioned: Provisioned, secured_kafka: SecuredKafka, tmp_path: Path
+    provisioned: Provisioned, secured_kafka: SecuredKafka, tmp_path: Path, listener: str
 ) -> None:
     provisioned.apply(Needs(principals={}, may_create=False))
 
     def run(parties: Sequence[str]) -> dict[str, tuple[int, str]]:
         running = {
-            party: start(party, party, provisioned.path, tmp_path / party, secured_kafka)
+            party: start(
+                party,
+                secured_kafka.login(party, listener),
+                provisioned.path,
+                tmp_path / party,
+            )
             for party in parties
         }
         try:
@@ -109,9 +116,17 @@ def test_where_parties_may_not_create_topics_they_name_what_an_operator_runs(
     assert summary.session == link[1]
 
 
+@pytest.mark.parametrize(
+    "listener",
+    [
+        "SASL_PLAINTEXT",
+        pytest.param("SASL_SSL", marks=pytest.mark.long),
+        pytest.param("SSL", marks=pytest.mark.long, id="mutual-TLS"),
+    ],
+)
 @pytest.mark.timeout(120)  # three processes import all that training needs
 def test_training_needs_the_rights_that_are_given(
-    provisioned: Provisioned, secured_kafka: SecuredKafka, tmp_path: Path
+    provisioned: Provisioned, secured_kafka: SecuredKafka, tmp_path: Path, listener: str
 ) -> None:
     name = provisioned.name
     provisioned.apply(Needs(principals={}))
@@ -120,10 +135,9 @@ def test_training_needs_the_rights_that_are_given(
     running = {
         who: start(
             "bob" if who == "impostor" else who,
-            user,
+            secured_kafka.login(user, listener),
             provisioned.path,
             tmp_path / who,
-            secured_kafka,
         )
         for who, user in users.items()
     }
