@@ -43,10 +43,7 @@ def short_text(codec: Codec) -> str:
     changed = []
     for field in dataclasses.fields(codec):  # type: ignore[arg-type]
         value = getattr(codec, field.name)
-        default = field.default
-        if field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
-        if value != default:
+        if value != default_of(field):
             text = f"{value:g}" if isinstance(value, float) else str(value)
             changed.append(f"{field.name}={text}")
     return f"{codec.id}({','.join(changed)})" if changed else codec.id
@@ -56,7 +53,8 @@ def read_config(cls: type[CodecT], config: Mapping[str, object]) -> CodecT:
     """Build ``cls`` from a config; the class checks the values when it is constructed.
 
     Raises:
-        CodecConfigError: an id of another codec, an unknown key, or a value out of range.
+        CodecConfigError: an id of another codec, an unknown key, a parameter without a default that
+            is missing, or a value out of range.
     """
     if config.get("id") != cls.id:
         raise CodecConfigError(
@@ -74,7 +72,17 @@ def read_config(cls: type[CodecT], config: Mapping[str, object]) -> CodecT:
                 f"{nearest(str(key), known)}"
             )
         values[key] = value
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if default_of(field) is dataclasses.MISSING and field.name not in values:
+            raise CodecConfigError(f"codec {cls.id!r} needs the parameter {field.name!r}")
     return cls(**values)
+
+
+def default_of(field: dataclasses.Field[Any]) -> object:
+    """The value of a parameter that a config leaves out; ``MISSING`` when it must not."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def require_choice(codec: Codec, name: str, allowed: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from slstream.codecs.contract import BytesCodec, Codec, TensorCodec
 from slstream.codecs.parameters import nearest
@@ -56,7 +56,7 @@ def codec_class(codec_id: str) -> type[Codec]:
 
     Raises:
         UnknownCodec: nothing is registered under it; the message names the nearest known id.
-        CodecConfigError: an entry point that is not a codec of this id.
+        CodecConfigError: an entry point that cannot be loaded or is not a codec of this id.
     """
     if codec_id in _BUILT_IN:
         module, name = _BUILT_IN[codec_id]
@@ -74,17 +74,34 @@ def codec_class(codec_id: str) -> type[Codec]:
                 f"codec id {codec_id!r} is claimed by {len(points)} entry points "
                 f"({', '.join(point.value for point in points)}); uninstall all but one"
             )
-        found = points[0].load()
+        found = _load(points[0])
     if (
         not isinstance(found, type)
         or not issubclass(found, TensorCodec | BytesCodec)
-        or found.id != codec_id
+        or getattr(found, "id", None) != codec_id
     ):
         raise CodecConfigError(
             f"entry point {codec_id!r} of group {ENTRY_POINT_GROUP!r} must be a TensorCodec or "
             f"BytesCodec class whose id is {codec_id!r}; got {found!r}"
         )
+    if found.__abstractmethods__ or not hasattr(found, "__dataclass_fields__"):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        lack = f"it has no {missing}" if missing else "it is no dataclass"
+        raise CodecConfigError(
+            f"entry point {codec_id!r} must be a frozen dataclass with all methods of "
+            f"{'TensorCodec' if issubclass(found, TensorCodec) else 'BytesCodec'}; {lack}"
+        )
     return found
+
+
+def _load(point: EntryPoint) -> object:
+    try:
+        return point.load()
+    except Exception as exc:  # whatever the user's module raises when it is imported
+        raise CodecConfigError(
+            f"entry point {point.name!r} of group {ENTRY_POINT_GROUP!r} cannot be loaded from "
+            f"{point.value!r}: {type(exc).__name__}: {exc}; repair or uninstall its package"
+        ) from exc
 
 
 def codec_from_config(config: Mapping[str, object]) -> Codec:

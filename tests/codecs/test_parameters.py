@@ -51,6 +51,17 @@ def test_codecs_are_equal_when_their_configs_are() -> None:
     assert codec_from_config({"id": "q4row"}) != codec_from_config({"id": "q8row"})
 
 
+def test_a_parameter_without_a_default_is_asked_for() -> None:
+    @dataclass(frozen=True)
+    class Strict(Doubled):
+        id: ClassVar[str] = "strict"
+        seed: int = field(kw_only=True)
+
+    assert Strict.from_config({"id": "strict", "seed": 3}).config()["seed"] == 3
+    with pytest.raises(CodecConfigError, match=r"^codec 'strict' needs the parameter 'seed'$"):
+        Strict.from_config({"id": "strict", "times": 3})
+
+
 def test_short_text_names_what_is_not_default() -> None:
     assert str(Ecsq()) == "ecsq"
     assert str(Ecsq(step=2, rounding="stochastic")) == "ecsq(step=2,rounding=stochastic)"

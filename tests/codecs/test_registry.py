@@ -2,23 +2,50 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, EntryPoints
+from typing import ClassVar
 
 import pytest
 
 from slstream.codecs import registry
-from slstream.codecs.contract import BytesCodec
+from slstream.codecs.contract import Buffer, BytesCodec
 from slstream.codecs.lz4 import Lz4
 from slstream.codecs.raw32 import Raw32
 from slstream.errors import CodecConfigError, UnknownCodec
 
 
+@dataclass(frozen=True)
 class Reversed(BytesCodec):
-    id = "reversed"
+    id: ClassVar[str] = "reversed"
+
+    def compress(self, data: Buffer) -> bytes:
+        return bytes(data)[::-1]
+
+    def decompress(self, data: Buffer, max_bytes: int) -> bytes:
+        return self.compress(data)[:max_bytes]
 
 
-class Misnamed(BytesCodec):
-    id = "other"
+class Misnamed(Reversed):
+    id: ClassVar[str] = "other"
+
+
+class Nameless(BytesCodec):
+    pass
+
+
+@dataclass(frozen=True)
+class HalfDone(BytesCodec):
+    id: ClassVar[str] = "reversed"
+
+    def compress(self, data: Buffer) -> bytes:
+        return bytes(data)
+
+
+class Plain(BytesCodec):
+    id: ClassVar[str] = "reversed"
+    compress = Reversed.compress
+    decompress = Reversed.decompress
 
 
 @pytest.fixture
@@ -91,11 +118,37 @@ def test_two_packages_cannot_share_an_id(installed: list[EntryPoint]) -> None:
         registry.codec_class("reversed")
 
 
-@pytest.mark.parametrize("value", ["Misnamed", "point"])
+@pytest.mark.parametrize("value", ["Misnamed", "Nameless", "point"])
 def test_an_entry_point_must_be_a_codec_of_its_id(installed: list[EntryPoint], value: str) -> None:
     installed.append(point("reversed", value))
     with pytest.raises(CodecConfigError, match="whose id is 'reversed'; got"):
         registry.codec_class("reversed")
+
+
+@pytest.mark.parametrize(
+    ("value", "lack"), [("HalfDone", "it has no decompress"), ("Plain", "it is no dataclass")]
+)
+def test_an_entry_point_must_be_complete(
+    installed: list[EntryPoint], value: str, lack: str
+) -> None:
+    installed.append(point("reversed", value))
+    with pytest.raises(CodecConfigError, match=f"all methods of BytesCodec; {lack}$"):
+        registry.codec_class("reversed")
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        (__name__, "AttributeError: module '.*' has no attribute 'Gone'"),
+    ],
+)
+def test_an_entry_point_that_cannot_be_loaded_is_named(
+    installed: list[EntryPoint], module: str, said: str
+) -> None:
+    installed.append(EntryPoint(name="gone", value=f"{module}:Gone", group="slstream.codecs"))
+    with pytest.raises(CodecConfigError, match=f"^entry point 'gone' .*: {said}; repair"):
+        registry.codec_class("gone")
 
 
 def test_importing_the_registry_loads_neither_torch_nor_a_compiler() -> None:
