@@ -51,7 +51,7 @@ TRUST_S = 2.0
 the same."""
 
 _FIND_S = 5.0
-"""How long a short wait may take to find out that there is no such topic."""
+"""How long a short wait may take to find out whether there is such a topic, or record."""
 _LOOK_UP_S = 1.0
 """How often a wait sees whether the leader still answers."""
 _IDLE_S = 5.0
@@ -144,7 +144,7 @@ class PartitionReader:
         if self._end is not None and self._end > offset:
             return True
         if timeout_s is not None and timeout_s <= 0:
-            return await self.end_offset() > offset
+            return await self._is_there(offset)
         if self._view is None and not await self._find(offset, timeout_s):
             return False
         deadline = monotonic() + (math.inf if timeout_s is None else timeout_s)
@@ -183,6 +183,14 @@ class PartitionReader:
         await self._later.close()
 
     # What is there now.
+
+    async def _is_there(self, offset: int) -> bool:
+        """Whether a record is there now, as far as a broker can be asked."""
+        try:
+            async with asyncio.timeout(_FIND_S):
+                return await self.end_offset() > offset
+        except TimeoutError:
+            return False
 
     async def _find(self, offset: int, timeout_s: float | None) -> bool:
         """Look the topic up for the first time; ``False`` when a short wait is over before."""

@@ -529,3 +529,19 @@ def test_appends_that_were_given_up_are_not_kept() -> None:
             await flushing
 
     run(body())
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, 0.1])
+def test_a_short_wait_is_short_without_a_broker(
+    timeout_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_FIND_S", 0.2)
+
+    async def body() -> None:
+        async with (
+            KafkaTransport(KafkaSettings(addresses=("127.0.0.1:1",)), stuck_s=3) as log,
+            asyncio.timeout(2),
+        ):
+            assert not await log.wait("t", 0, timeout_s=timeout_s)
+
+    run(body())
