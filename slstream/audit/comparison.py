@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from slstream.errors import Diverged, RemoteProtocolError
 from slstream.frames.frame import Frame
@@ -80,17 +79,12 @@ class ReplayComparison:
         self._until = until
         self._coder = coder
         self._on_frame = on_frame
-        self._rows: dict[str, int] = {}
         self.frames = 0
         self.equal = 0
         self.deviations: list[Deviation] = []
         """Of each tensor, in order; only with a bound."""
         self.differing_messages: list[str] = []
         """Control frames that differ; only with a bound."""
-
-    def note_rows(self, name: str, tensor: npt.NDArray[np.float32]) -> None:
-        """Remember how many rows the last tensor of this name had."""
-        self._rows[name] = len(tensor)
 
     async def compare(
         self, session: str, receiver: str, computed: Outgoing, logged: Frame, place: Place
@@ -135,11 +129,10 @@ class ReplayComparison:
         self, receiver: str, computed: Outgoing, logged: Frame, place: Place
     ) -> None:
         coder = self._coder(receiver, computed.kind, computed.schema_id)
-        rows = self._rows[coder.name]
         at = (computed.epoch, computed.step, computed.micro_batch)
         try:
             ours, theirs = (
-                coder.decode(payload, rows, at, place).astype(np.float64)
+                coder.decode_aside(payload, coder.encoded_rows, at, place).astype(np.float64)
                 for payload in (computed.payload, logged.payload)
             )
         except RemoteProtocolError as error:

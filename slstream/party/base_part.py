@@ -65,6 +65,11 @@ class BasePart:
         self._in_flight: dict[Place, _InFlight] = {}
         self._restored: dict[Place, Weights] = {}
 
+    @property
+    def rows(self) -> int:
+        """Rows of the session."""
+        return len(self._features)
+
     def forward(self, rows: npt.NDArray[np.int64], place: Place, *, again: int = 0) -> torch.Tensor:
         """Activation of a training batch, float32 [batch, ...], attached to its graph.
 

@@ -18,8 +18,10 @@ from slstream.errors import (
 from slstream.frames.frame import Frame
 from slstream.frames.header import FrameKind
 from slstream.frames.topics import link_topic
+from slstream.party.batches import RowArray
 from slstream.party.checkpoint import Checkpoint, Standing
 from slstream.party.checkpoint_writer import CheckpointWriter
+from slstream.party.codec_choice import DIRECTIONS
 from slstream.party.context import PartyContext
 from slstream.party.doing import provided_by
 from slstream.party.inbound import Inbound, Places
@@ -27,6 +29,7 @@ from slstream.party.link_reader import Place
 from slstream.party.model_state import Trained
 from slstream.party.outbound import Outbound, Outgoing
 from slstream.party.party_files import mismatch
+from slstream.party.recent_activations import Place as TensorPlace
 from slstream.party.telemetry import PartyState
 from slstream.protocol.actions import (
     Action,
@@ -78,6 +81,9 @@ class LocalActions(Protocol):
 
     def trained(self) -> Trained:
         """What a checkpoint keeps; in the compute thread, after the rows are matched."""
+
+    def rows_at(self, kind: FrameKind, place: TensorPlace) -> RowArray:
+        """Rows of a tensor; in the compute thread, after the rows are matched."""
 
 
 class Driver:
@@ -368,7 +374,7 @@ class Driver:
         negotiation, schema_id = self._context.negotiation, action.payload.schema_id
         if schema_id is None:
             schema_id = negotiation.content_id(action.kind)
-        await self._outbound[action.peer].send(
+        stands = await self._outbound[action.peer].send(
             Outgoing(
                 kind=action.kind,
                 schema_id=schema_id,
@@ -380,6 +386,20 @@ class Driver:
                 micro_batch=action.micro_batch,
             )
         )
+        if stands.kind in DIRECTIONS:
+            await self._follow(action.peer, stands)
+
+    async def _follow(self, peer: str, frame: Outgoing) -> None:
+        """Have codecs know of a tensor that was sent what its receiver will."""
+        coder = self._context.negotiation.coder(peer, frame.kind, frame.schema_id)
+        if not coder.follows:
+            return
+        place = frame.epoch, frame.step, frame.micro_batch
+
+        def follow() -> None:
+            coder.follow(frame.payload, self._local.rows_at(frame.kind, place), place)
+
+        await self._context.compute.defer(follow)
 
     async def _tell(self, peer: str, message: Message) -> None:
         payload = encode_message(message)

@@ -9,6 +9,7 @@ from slstream.frames.header import FrameKind
 from slstream.frames.link import MAX_FRAME_BYTES
 from slstream.party.alignment import DIGEST_BYTES, parse_bitmap
 from slstream.party.base_part import BasePart, as_array, make_optimizer
+from slstream.party.batches import RowArray
 from slstream.party.compute import ComputeThread
 from slstream.party.inbound import Places
 from slstream.party.model_state import Kept, Trained
@@ -16,6 +17,7 @@ from slstream.party.models import BuiltBase, build_base
 from slstream.party.negotiation import Negotiation
 from slstream.party.party_data import PartyData
 from slstream.party.party_files import PartyFiles
+from slstream.party.recent_activations import Place
 from slstream.party.row_cache import RowCache
 from slstream.party.tables import load_table
 from slstream.party.tensor_coder import require_tensor
@@ -29,6 +31,7 @@ from slstream.protocol.actions import (
     Payload,
     Prepare,
     Prepared,
+    Recompute,
     Rows,
     Save,
 )
@@ -94,6 +97,8 @@ class FeatureActions:
                 await self._adopt(action)
             case Forward():
                 return await self._compute.call(lambda: self._forward(action))
+            case Recompute():
+                await self._compute.defer(lambda: self._recompute(action))
             case Backward():
                 # Its outcome shows in the next activation, which the same thread computes after it.
                 await self._compute.defer(lambda: self._backward(action, places))
@@ -112,12 +117,16 @@ class FeatureActions:
         """What a checkpoint keeps; in the compute thread, once the rows are aligned."""
         part = self._aligned()
         optimizers = {} if part.optimizer is None else {"base": part.optimizer}
-        others: dict[str, Kept] = {}
+        others: dict[str, Kept] = {"codecs": self._negotiation}
         if self._topology.schedule.name == "pipeline":
             others["base"] = part
         if self._gradients is not None:
             others["gradients"] = self._gradients
         return Trained(modules={"base": part.module}, optimizers=optimizers, others=others)
+
+    def rows_at(self, kind: FrameKind, place: Place) -> RowArray:
+        """Rows of a tensor, in session order."""
+        return self._loaded()[0].rows_at(kind, place)
 
     async def _prepare(self) -> Prepared:
         data, model = await self._compute.call(self._load)
@@ -172,23 +181,29 @@ class FeatureActions:
     async def _adopt(self, action: Adopt) -> None:
         _, model = self._loaded()
         await self._negotiation.adopt(self._label_party, action.schemas, model.cut_shape)
+        self._negotiation.begin(self._aligned().rows, self._files.allocate)
 
     def _forward(self, action: Forward) -> Payload:
         part, (data, _) = self._aligned(), self._loaded()
         coder = self._negotiation.encoder(self._label_party, action.kind, action.epoch)
         place = action.epoch, action.step, action.micro_batch
+        rows = data.rows_at(action.kind, place)
         if action.kind is FrameKind.EVALUATION:
-            activation = as_array(part.evaluate(data.evaluation_batch(action.step)))
+            activation = as_array(part.evaluate(rows))
         else:
-            activation = part.start(data.train_slice(*place), place)
-        return coder.encode(activation, place)
+            activation = part.start(rows, place)
+        return coder.encode(activation, rows, place)
+
+    def _recompute(self, action: Recompute) -> None:
+        place = action.epoch, action.step, 0
+        self._aligned().start(self._loaded()[0].train_slice(*place), place)
 
     def _backward(self, action: Backward, places: Places) -> None:
         part, (data, _) = self._aligned(), self._loaded()
         place = action.epoch, action.step, action.micro_batch
         rows, arrival = data.train_slice(*place), action.gradient
         coder = self._negotiation.coder(self._label_party, arrival.kind, arrival.schema_id)
-        gradient = coder.decode(arrival.payload, len(rows), place, places.get(self._label_party))
+        gradient = coder.decode(arrival.payload, rows, place, places.get(self._label_party))
         part.propagate(place, gradient, begins_step=action.micro_batch == 0)
         if not action.ends_step:
             return

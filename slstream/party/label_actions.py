@@ -32,6 +32,7 @@ from slstream.party.models import build_base, build_fuse
 from slstream.party.negotiation import Negotiation
 from slstream.party.party_data import PartyData
 from slstream.party.party_files import PartyFiles
+from slstream.party.recent_activations import Place
 from slstream.party.row_cache import RowCache
 from slstream.party.tables import PartyTable, load_table
 from slstream.party.tensor_coder import require_tensor
@@ -147,8 +148,15 @@ class LabelActions:
         return Trained(
             modules=modules,
             optimizers={prefix: o for prefix, o in optimizers.items() if o is not None},
-            others={f"activations.{peer}": cache for peer, cache in self._activations.items()},
+            others={
+                "codecs": self._negotiation,
+                **{f"activations.{peer}": cache for peer, cache in self._activations.items()},
+            },
         )
+
+    def rows_at(self, kind: FrameKind, place: Place) -> RowArray:
+        """Rows of a tensor, in session order."""
+        return self._loaded().rows_at(kind, place)
 
     def _load(self) -> PartyTable:
         table = load_table(self._party, self._topology)
@@ -167,6 +175,7 @@ class LabelActions:
         rows, bitmaps = await self._compute.call(lambda: self._intersect(action, cuts, places))
         for peer, cut in cuts.items():
             await self._negotiation.offer(FrameKind.GRADIENT, peer, cut)
+        self._negotiation.begin(rows.train_rows + rows.validation_rows, self._files.allocate)
         party_rows = {peer: join.rows for peer, join in action.joins.items()}
         return Matched(
             rows=rows,
@@ -236,7 +245,7 @@ class LabelActions:
         place = action.epoch, action.step, action.micro_batch
         rows = self._loaded().train_slice(*place)
         activations = {
-            peer: self._decode(activation, peer, len(rows), places)
+            peer: self._decode(activation, peer, rows, places)
             for peer, activation in action.activations.items()
         }
         for peer, cache in self._activations.items():
@@ -253,7 +262,7 @@ class LabelActions:
         self._latest = activations
         return {
             peer: self._negotiation.encoder(peer, FrameKind.GRADIENT, action.epoch).encode(
-                gradient, place
+                gradient, rows, place
             )
             for peer, gradient in gradients.items()
         }, self._loss
@@ -274,13 +283,13 @@ class LabelActions:
     def _predict(self, action: Predict, places: Places) -> None:
         rows: RowArray = self._loaded().evaluation_batch(action.step)
         activations = {
-            peer: torch.from_numpy(self._decode(activation, peer, len(rows), places))
+            peer: torch.from_numpy(self._decode(activation, peer, rows, places))
             for peer, activation in action.activations.items()
         }
         self._matched().predict(activations, rows)
 
     def _decode(
-        self, arrival: Arrival, peer: str, rows: int, places: Places
+        self, arrival: Arrival, peer: str, rows: RowArray, places: Places
     ) -> npt.NDArray[np.float32]:
         coder = self._negotiation.coder(peer, arrival.kind, arrival.schema_id)
         place = arrival.epoch, arrival.step, arrival.micro_batch

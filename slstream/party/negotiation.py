@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+import torch
 
 from slstream.codecs.chain import CodecChain
+from slstream.codecs.contract import StateSpec
 from slstream.codecs.registry import known_ids
 from slstream.errors import InvalidSchema, SessionRefused, UnknownSchema
 from slstream.frames.header import FrameKind
@@ -21,6 +26,13 @@ TENSOR = "cut"
 """Name of the one tensor that crosses a cut."""
 
 _REGISTRY_TIMEOUT_S = 30.0
+
+_RECENT = "recent"
+"""Begins the names of decoded activations in a checkpoint."""
+
+
+Allocate = Callable[[tuple[int, ...], npt.DTypeLike], npt.NDArray[Any]]
+"""Makes an array of zeros."""
 
 
 class Negotiation:
@@ -133,6 +145,61 @@ class Negotiation:
                 f"{sender} offers codec {chain} for its {kind.label} frames; it is for gradients"
             )
         return self._coder(kind, chain, schema_id, cut, sender=sender, receiver=self._party)
+
+    def begin(self, rows: int, allocate: Allocate) -> None:
+        """Make the states of all codecs, once every link is negotiated.
+
+        Args:
+            rows: of the session.
+            allocate: makes their arrays.
+        """
+        for coders in self._coders.values():
+            for coder in coders.values():
+                spec = StateSpec(rows=rows, row_shape=coder.cut, allocate=allocate)
+                coder.begin(spec)
+
+    def kept(self) -> dict[str, torch.Tensor]:
+        """The states of all codecs, for checkpoints; not copied."""
+        arrays = self._arrays()
+        for peer, recent in self._recent.items():
+            arrays |= {f"{_RECENT}.{peer}.{key}": value for key, value in recent.kept().items()}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def restore_kept(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Set all states to what :meth:`kept` gave.
+
+        Raises:
+            ValueError: they are other codecs' states.
+        """
+        arrays = self._arrays()
+        for peer, recent in self._recent.items():
+            begins = f"{_RECENT}.{peer}."
+            recent.restore(
+                {
+                    n.removeprefix(begins): t.numpy()
+                    for n, t in tensors.items()
+                    if n.startswith(begins)
+                }
+            )
+        found = {
+            name: (tuple(tensor.shape), tensor.numpy().dtype)
+            for name, tensor in tensors.items()
+            if not name.startswith(f"{_RECENT}.")
+        }
+        expected = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+        if found != expected:
+            raise ValueError(f"expected states of codecs {expected}, found {found}")
+        for name, array in arrays.items():
+            array[...] = tensors[name].numpy()
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {
+            f"{coder.name}.{coder.schema_id}.{name}": array
+            for coders in self._coders.values()
+            for coder in coders.values()
+            if coder.state is not None
+            for name, array in coder.state.arrays().items()
+        }
 
     def offered(self, receiver: str) -> dict[str, tuple[int, ...]]:
         """Schema ids by frame kind of what this party offers to a peer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slstream.errors import Fenced, SessionAborted
 from slstream.frames.frame import Frame
@@ -118,8 +118,11 @@ class Outbound:
         record = FrameWriter(sender=self._sender, incarnation=self._incarnation).fence()
         await self._append([record], "fence older processes off the link")
 
-    async def send(self, frame: Outgoing) -> None:
+    async def send(self, frame: Outgoing) -> Outgoing:
         """Have a frame on the link; it is sent, as the transport's durability says, on return.
+
+        Returns:
+            What the log holds in its place: the frame, or what an earlier process sent.
 
         Raises:
             SessionAborted: the payload is larger than a receiver accepts.
@@ -131,7 +134,7 @@ class Outbound:
                 f"{frame} for {self.receiver}: expected at most {MAX_FRAME_BYTES} bytes, found "
                 f"{len(frame.payload)}; smaller batches or a smaller cut make smaller frames"
             )
-        while not await self._is_logged(frame):
+        while (logged := await self._logged(frame)) is None:
             records = self._records(frame)
             offset = await self._append(records, f"send {frame} to {self.receiver}")
             if offset == self._end:
@@ -139,16 +142,19 @@ class Outbound:
                 break
             self.seek(self.mark)
         self._count(frame)
+        if logged is None:
+            return frame
+        return replace(frame, schema_id=logged.schema_id, payload=logged.payload)
 
-    async def _is_logged(self, frame: Outgoing) -> bool:
+    async def _logged(self, frame: Outgoing) -> Frame | None:
         if not self._catching_up:
-            return False
+            return None
         while not self._log.is_ready:
             came = await self._log.read_ahead()
             self._raise_if_fenced()
             if not came:
                 self._go_live()
-                return False
+                return None
         self._raise_if_fenced()
         if self.gave_up:
             raise SessionAborted(f"{self._sender} gave up in an earlier process")
@@ -157,7 +163,7 @@ class Outbound:
         self.suppressed += 1
         place = Place(topic=self.topic, offset=self.mark.offset - 1)
         await self._on_logged(self.receiver, frame, logged, place)
-        return True
+        return logged
 
     def _go_live(self) -> None:
         """Begin to append behind the end of the log.

@@ -6,8 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from slstream.errors import LocalProtocolError
+from slstream.frames.header import FrameKind
 from slstream.party.alignment import Alignment, Mask, SortedDigests, align, id_digests, sort_digests
 from slstream.party.batches import evaluation_batches, slices, steps_per_epoch, train_batches
+from slstream.party.recent_activations import Place
 from slstream.party.scaling import PreparedTable, prepare
 from slstream.party.tables import PartyTable
 from slstream.protocol.actions import Rows
@@ -104,6 +106,12 @@ class PartyData:
         """Rows of a slice of a training batch, in session order; slices count from 0."""
         batch = self.train_batch(epoch, step)
         return slices(batch, self._topology.training.micro_batch_size)[micro_batch]
+
+    def rows_at(self, kind: FrameKind, place: Place) -> RowArray:
+        """Rows of a tensor: of a validation batch, or of a slice of a training batch."""
+        if kind is FrameKind.EVALUATION:
+            return self.evaluation_batch(place[1])
+        return self.train_slice(*place)
 
     def evaluation_batch(self, step: int) -> RowArray:
         """Rows of a validation batch, in session order; steps count from 1."""

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from slstream.errors import CheckpointError, StorageError
@@ -15,6 +21,10 @@ from slstream.party.checkpoint import Checkpoint, Standing, decode_checkpoint, e
 from slstream.party.scaling import Scaling
 from slstream.party.summary import Summary
 from slstream.party.weights import encode_weights
+
+MAPPED_BYTES = 2**26
+"""From this size on what codecs remember lies in a file: the system may write it out when memory
+is short."""
 
 KEPT = 2
 """Newest checkpoints of a session that are kept whatever they are."""
@@ -53,6 +63,26 @@ class PartyFiles:
         self._keep_every_epochs = keep_every_epochs
         self.writable = writable
         """Whether files are written at all."""
+
+    def allocate(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """An array of zeros; a large one lies in a file that is gone with this process.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if size < MAPPED_BYTES or not self.writable:
+            return np.zeros(shape, dtype)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self.directory) as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+                return np.memmap(file, dtype, "r+", shape=shape)
+        except OSError as error:
+            raise StorageError(
+                f"cannot make a file of {size} bytes in {self.directory}, for what a codec "
+                f"remembers: {error}"
+            ) from error
 
     def save_weights(self, modules: Mapping[str, nn.Module]) -> str:
         """Write the final weights; returns the file's SHA-256 in hex.

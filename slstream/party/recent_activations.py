@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,18 @@ class RecentActivations:
     def keep(self, place: Place, activation: npt.NDArray[np.float32]) -> None:
         """Keep a decoded activation, float32 [rows, *cut]; not copied."""
         self._kept.append((place, activation))
+
+    def kept(self) -> dict[str, npt.NDArray[np.float32]]:
+        """All of them, for a checkpoint, by the numbers of their places; not copied."""
+        return {".".join(map(str, place)): activation for place, activation in self._kept}
+
+    def restore(self, kept: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Keep what :meth:`kept` gave, and nothing else."""
+        self._kept.clear()
+        for key, activation in kept.items():
+            epoch, step, micro_batch = map(int, key.split("."))
+            self._kept.append(((epoch, step, micro_batch), activation))
+        self._kept = deque(sorted(self._kept, key=lambda each: each[0]))
 
     def get(self, place: Place) -> npt.NDArray[np.float32]:
         """The decoded activation of a place.

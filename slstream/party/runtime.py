@@ -39,6 +39,7 @@ from slstream.transport.contract import Durability, Transport
 from slstream.transport.embedded.folders import create_folder
 
 Listener = Callable[[Progress], None]
+WrapTransport = Callable[[Transport], Transport]
 
 _logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ def run_party(
     directory: Path,
     on_progress: Listener | None = None,
     begin_new: bool = False,
+    wrap_transport: WrapTransport | None = None,
 ) -> Summary:
     """Run one party in this process until its session is over.
 
@@ -61,6 +63,7 @@ def run_party(
         directory: of the run; ``directory/name/`` is this party's.
         on_progress: called in this thread, at most ten times a second.
         begin_new: give unfinished sessions up for a new one; only the label party can.
+        wrap_transport: what stands between the party and the opened log; closes it.
 
     Returns:
         This party's view of the run, also written to ``directory/name/summary.json``.
@@ -70,7 +73,9 @@ def run_party(
         SlstreamError: any other failure; the peers were told where that was possible.
     """
     listener = on_progress or (lambda progress: None)
-    runtime = PartyRuntime(name, topology, directory, listener, begin_new=begin_new)
+    runtime = PartyRuntime(
+        name, topology, directory, listener, begin_new=begin_new, wrap_transport=wrap_transport
+    )
     return asyncio.run(runtime.run())
 
 
@@ -85,6 +90,7 @@ class PartyRuntime:
         listener: Listener,
         *,
         begin_new: bool = False,
+        wrap_transport: WrapTransport | None = None,
     ) -> None:
         """Check what can be checked without the log.
 
@@ -92,6 +98,7 @@ class PartyRuntime:
             ConfigError: an unknown party or codec, or a feature party that is to begin a session.
         """
         self._begin_new = begin_new
+        self._wrap_transport = wrap_transport or (lambda transport: transport)
         self.party = topology.party(name)
         if begin_new and self.party != topology.label_party:
             raise ConfigError(
@@ -118,11 +125,12 @@ class PartyRuntime:
         # transport finishes its appends, and the compute thread what it is at.
         try:
             with self._signals(), self._faults():
-                async with await open_transport(
+                opened = await open_transport(
                     self._url,
                     durability=durability,
                     client=f"{self._topology.federation}.{self.party.id}",
-                ) as transport:
+                )
+                async with self._wrap_transport(opened) as transport:
                     _logger.info("log opened", extra={"url": self._url, "durability": durability})
                     return await self._run(transport, compute)
         except asyncio.CancelledError:

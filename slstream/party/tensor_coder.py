@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from slstream.codecs.chain import CodecChain
-from slstream.codecs.contract import CodecContext, TensorSpec
+from slstream.codecs.contract import CodecContext, CodecState, RowArray, StateSpec, TensorSpec
 from slstream.errors import (
     DecodeError,
     EncodeError,
@@ -90,45 +92,78 @@ class TensorCoder:
         self.kind = kind
         self.schema_id = schema_id
         self._sender = sender
-        self._cut = cut
+        self.cut = cut
+        """Shape of one row."""
         self._seed = derive_seed(seed, "codec", sender, receiver, kind.label, "cut")
         self._times = times
         self.name = f"{kind.label}.{sender}-to-{receiver}"
         """Kind and link, as in :data:`OnTensor`."""
         self._on_tensor = on_tensor
         self._recent = recent
+        self.state: CodecState | None = None
+        """What the chain's codec remembers of the link, once it was begun."""
+        self.encoded_rows: RowArray = np.empty(0, np.int64)
+        """Of the tensor that was encoded last."""
         if chain.needs_forward:
             recent.wanted = True
 
-    def encode(self, tensor: npt.NDArray[np.float32], place: Place) -> Payload:
+    def begin(self, spec: StateSpec) -> None:
+        """Make the codec's state, before the first tensor."""
+        self.state = self.chain.new_state(spec)
+
+    def encode(self, tensor: npt.NDArray[np.float32], rows: RowArray, place: Place) -> Payload:
         """Encode a tensor, float32 [batch, *cut].
+
+        Args:
+            tensor: of this party.
+            rows: which of the session's rows they are.
+            place: epoch and step, from 1, and micro-batch, from 0.
 
         Raises:
             SessionAborted: it holds NaN or infinite values, or others that the codec refuses:
                 training has diverged.
         """
         self._on_tensor(f"{self.name}.computed", place, tensor)
+        self.encoded_rows = rows
         with self._times.measure("codec_s"):
             if not np.isfinite(tensor).all():  # raw32 would send them
                 raise self._diverged(place, "holds NaN or infinite values")
             try:
-                data = self.chain.encode(tensor, self._context(place))
+                data = self.chain.encode(tensor, self._context(rows, place))
             except EncodeError as error:
                 why = f"cannot be encoded by {self.chain}: {error}"
                 raise self._diverged(place, why) from error
-            if self._is_kept():
-                spec = TensorSpec(shape=tensor.shape)
-                self._recent.keep(place, self.chain.decode(data, spec, self._context(place)))
         return Payload(data=data, raw_bytes=4 * tensor.size, schema_id=self.schema_id)
 
+    @property
+    def follows(self) -> bool:
+        """Whether the sender has to :meth:`follow` what it has sent."""
+        return self.state is not None or self._is_kept()
+
+    def follow(self, payload: bytes, rows: RowArray, place: Place) -> None:
+        """Decode what this party has sent, so that it knows what its receiver does.
+
+        Args:
+            payload: what stands in the log, which may be an earlier process's.
+            rows: as encoded.
+            place: as encoded.
+
+        Raises:
+            RemoteProtocolError: it is not such a tensor.
+        """
+        with self._times.measure("codec_s"):
+            tensor = self._decoded(payload, rows, place, "the own link", self.state)
+            if self._is_kept():
+                self._recent.keep(place, tensor)
+
     def decode(
-        self, payload: bytes, rows: int, place: Place, where: object
+        self, payload: bytes, rows: RowArray, place: Place, where: object
     ) -> npt.NDArray[np.float32]:
         """Decode a peer's tensor, float32 [rows, *cut].
 
         Args:
             payload: foreign bytes.
-            rows: that it must have.
+            rows: which of the session's rows it must have.
             place: epoch and step, from 1, and micro-batch, from 0.
             where: it lies in the log, for messages.
 
@@ -136,27 +171,47 @@ class TensorCoder:
             RemoteProtocolError: not such a tensor, or its values are not finite.
         """
         with self._times.measure("codec_s"):
-            try:
-                spec = TensorSpec(shape=(rows, *self._cut))
-                tensor = self.chain.decode(payload, spec, self._context(place))
-            except DecodeError as error:
-                raise self._refusal(place, where, str(error)) from error
-            if not np.isfinite(tensor).all():
-                raise self._refusal(place, where, "it holds NaN or infinite values")
+            tensor = self._decoded(payload, rows, place, where, self.state)
             if self._is_kept():
                 self._recent.keep(place, tensor)
         self._on_tensor(f"{self.name}.decoded", place, tensor)
         return tensor
 
+    def decode_aside(
+        self, payload: bytes, rows: RowArray, place: Place, where: object
+    ) -> npt.NDArray[np.float32]:
+        """As :meth:`decode`, for a look at a tensor: nothing is changed by it."""
+        return self._decoded(payload, rows, place, where, deepcopy(self.state))
+
+    def _decoded(
+        self,
+        payload: bytes,
+        rows: RowArray,
+        place: Place,
+        where: object,
+        state: CodecState | None,
+    ) -> npt.NDArray[np.float32]:
+        spec = TensorSpec(shape=(len(rows), *self.cut))
+        context = replace(self._context(rows, place), state=state)
+        try:
+            tensor = self.chain.decode(payload, spec, context)
+        except DecodeError as error:
+            raise self._refusal(place, where, str(error)) from error
+        if not np.isfinite(tensor).all():
+            raise self._refusal(place, where, "it holds NaN or infinite values")
+        return tensor
+
     def _is_kept(self) -> bool:
         return self._recent.wanted and self.kind is FrameKind.ACTIVATION
 
-    def _context(self, place: Place) -> CodecContext:
+    def _context(self, rows: RowArray, place: Place) -> CodecContext:
         epoch, step, micro_batch = place
         return CodecContext(
             seed=self._seed,
             counter=epoch << 40 | step << 8 | micro_batch,
             forward=self._recent.get(place) if self.chain.needs_forward else None,
+            rows=rows,
+            state=self.state,
         )
 
     def _diverged(self, place: Place, why: str) -> SessionAborted:

@@ -234,6 +234,14 @@ class Forward:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recompute:
+    """Compute the activation of a batch under way again, for its gradient. Result: ``None``."""
+
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Backward:
     """Decode a gradient and propagate it; at the end of a step, have the optimiser use it.
 
@@ -340,6 +348,7 @@ Action = (
     | Align
     | Adopt
     | Forward
+    | Recompute
     | Backward
     | BaseSteps
     | Match

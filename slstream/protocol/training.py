@@ -17,6 +17,7 @@ from slstream.protocol.actions import (
     FuseSteps,
     Payload,
     Receive,
+    Recompute,
     Rows,
     Send,
     Update,
@@ -52,8 +53,7 @@ def feature_epoch(label_party: str, rows: Rows, schedule: Schedule, cursor: Curs
 def _pipeline(label_party: str, steps: int, size: int, epoch: int, cursor: Cursor) -> Part:
     sent = cursor.step + cursor.ahead
     for step in range(cursor.step + 1, sent + 1):
-        # The log has what this gives; its graph is what the gradient will need.
-        yield Forward(kind=FrameKind.ACTIVATION, epoch=epoch, step=step)
+        yield Recompute(epoch=epoch, step=step)  # the log has it, but its graph is gone
     for step in range(cursor.step + 1, steps + 1):
         while sent < min(step + size - 1, steps):
             sent += 1

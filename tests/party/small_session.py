@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from slstream.party.compute import ComputeThread
 from slstream.party.runtime import Listener, PartyRuntime
 from slstream.party.summary import Summary
 from slstream.topology import Topology
@@ -70,6 +72,17 @@ def topology(folder: Path, features: int = 1, **changes: Any) -> Topology:
 
 
 Outcome = Summary | Exception
+
+
+def compute_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let one party compute at a time: torch has one generator in a process, which each seeds."""
+    timed, one_party = ComputeThread._timed, threading.Lock()
+
+    def alone(compute: ComputeThread, function: Callable[[], object]) -> object:
+        with one_party:
+            return timed(compute, function)
+
+    monkeypatch.setattr(ComputeThread, "_timed", alone)
 
 
 async def take_part(

@@ -6,8 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +18,6 @@ from slstream.frames.header import FrameKind
 from slstream.frames.topics import divergences_topic, link_topic
 from slstream.party.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from slstream.party.checkpoint_writer import CheckpointWriter
-from slstream.party.compute import ComputeThread
 from slstream.party.driver import Driver
 from slstream.party.feature_actions import FeatureActions
 from slstream.party.link_reader import LinkReader
@@ -29,7 +27,14 @@ from slstream.protocol.actions import Action, Forward, Payload
 from slstream.topology import Topology
 from slstream.transport.connect import embedded_url, open_transport
 from slstream.transport.embedded.transport import EmbeddedTransport
-from tests.party.small_session import Outcome, document, summary_of, take_part, topology
+from tests.party.small_session import (
+    Outcome,
+    compute_alone,
+    document,
+    summary_of,
+    take_part,
+    topology,
+)
 
 PARTIES = ("alice", "bob", "carol")
 TRAINING = {"batch_size": 18, "epochs": 2, "validation": 0.25}  # two steps and one evaluation
@@ -97,14 +102,7 @@ class Sessions:
         self.directory = tmp_path / "run"
         self.watcher = Watcher()
         self.watcher.install(monkeypatch)
-        # torch has one generator in a process, which each party seeds before it draws.
-        timed, one_party = ComputeThread._timed, threading.Lock()
-
-        def alone(compute: ComputeThread, function: Callable[[], object]) -> object:
-            with one_party:
-                return timed(compute, function)
-
-        monkeypatch.setattr(ComputeThread, "_timed", alone)
+        compute_alone(monkeypatch)
 
     def run(self, cuts: Mapping[str, Sequence[Key]] | None = None) -> dict[str, Outcome]:
         """Run a session; each party is cut after these actions, and started again each time."""

@@ -9,9 +9,14 @@ import pytest
 
 from slstream.party.centralised import train_centralised
 from slstream.party.summary import Summary
-from tests.party.small_session import RAW, run_all, summary_of, topology
+from tests.party.small_session import RAW, compute_alone, run_all, summary_of, topology
 
 TRAINING = {"batch_size": 18, "epochs": 3, "validation": 0.25}
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    compute_alone(monkeypatch)
 
 
 def train(folder: Path, run: str, **changes: Any) -> dict[str, Summary]:
