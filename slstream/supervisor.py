@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -49,6 +49,7 @@ RESTARTS = 10
 _SHOWN_LINES = 20
 
 Listener = Callable[[Progress], None]
+Program = Callable[[str], Sequence[str]]
 
 _logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def run(
     baseline: bool = False,
     restarts: int = RESTARTS,
     begin_new: bool = False,
+    program: Program | None = None,
 ) -> Summary:
     """Train a federation: every party in a process of its own, on this machine.
 
@@ -76,6 +78,8 @@ def run(
         baseline: train the same model in this process too, without compression, to compare.
         restarts: how often each party that was killed by a signal is started again.
         begin_new: give the directory's unfinished session up, and begin a new one.
+        program: of a party's process: Python's arguments, before the options of ``slstream party``;
+            default: that command.
 
     Returns:
         The label party's summary with traffic and times of all, also written to
@@ -93,6 +97,7 @@ def run(
         on_progress or _ignore,
         restarts,
         begin_new=begin_new,
+        program=program,
     )
     summary = _in_own_loop(supervisor)
     _write(summary, supervisor.directory)
@@ -152,8 +157,10 @@ class _Supervisor:
         restarts: int,
         *,
         begin_new: bool = False,
+        program: Program | None = None,
     ) -> None:
         self._begin_new = begin_new
+        self._program = program or _party_command
         self.directory = directory.absolute()
         self._restarts = {party.id: restarts for party in topology.parties}
         self._finished_before: dict[str, str | None] = {}
@@ -265,10 +272,7 @@ class _Supervisor:
             self._processes[party] = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",  # a random.py in the current folder is not Python's
-                "-m",
-                "slstream",
-                "party",
-                party,
+                *self._program(party),
                 *self._topology_arguments(topology_file),
                 "--dir",
                 str(self.directory),
@@ -447,6 +451,10 @@ def _at(document: dict[str, JsonValue], *path: str) -> dict[str, JsonValue]:
             raise LocalProtocolError(f"{'.'.join(path)} is no mapping")
         document = child
     return document
+
+
+def _party_command(party: str) -> Sequence[str]:
+    return ("-m", "slstream", "party", party)
 
 
 def _ignore(progress: Progress) -> None:
