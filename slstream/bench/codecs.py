@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import torch
 
+from slstream.bench.codec_trial import best_gb_per_s, signal_to_noise_db
 from slstream.bench.report import Report, Result, at_least
 from slstream.codecs.chain import CodecChain
 from slstream.codecs.contract import CodecContext, FloatArray, TensorSpec
@@ -101,9 +101,9 @@ def _measure_chain(
         data = chain.encode(tensor, _CONTEXT)
         decoded = chain.decode(data, spec, _CONTEXT)
         bits.append(8 * len(data) / tensor.size)
-        snr.append(_signal_to_noise_db(tensor, decoded))
-        encode.append(_gb_per_s(tensor, partial(chain.encode, tensor, _CONTEXT), seconds))
-        decode.append(_gb_per_s(tensor, partial(chain.decode, data, spec, _CONTEXT), seconds))
+        snr.append(signal_to_noise_db(tensor, decoded))
+        encode.append(best_gb_per_s(tensor, partial(chain.encode, tensor, _CONTEXT), seconds))
+        decode.append(best_gb_per_s(tensor, partial(chain.decode, data, spec, _CONTEXT), seconds))
     speeds = []
     bounds = _TARGETS.get(name, (None, None))
     for way, values, bound in zip(("encode", "decode"), (encode, decode), bounds, strict=True):
@@ -131,7 +131,7 @@ def _measure_copies(tensors: Sequence[FloatArray], seconds: float) -> list[Resul
     return [
         Result(
             name=f"{name}_gb_per_s",
-            value=min(_gb_per_s(tensor, prepare(tensor), seconds) for tensor in tensors),
+            value=min(best_gb_per_s(tensor, prepare(tensor), seconds) for tensor in tensors),
             unit="GB/s",
         )
         for name, prepare in work.items()
@@ -144,25 +144,6 @@ def _copy(tensor: FloatArray) -> Callable[[], object]:
 
 def _cast(tensor: FloatArray, *, dtype: torch.dtype) -> Callable[[], object]:
     return partial(torch.from_numpy(tensor).to, dtype)
-
-
-def _gb_per_s(tensor: FloatArray, work: Callable[[], object], seconds: float) -> float:
-    """Best of repetitions that together last ``seconds``, at least three."""
-    best = float("inf")
-    repetitions, end = 0, time.perf_counter() + seconds
-    while repetitions < 3 or time.perf_counter() < end:
-        start = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - start)
-        repetitions += 1
-    return tensor.nbytes / best / 1e9
-
-
-def _signal_to_noise_db(tensor: FloatArray, decoded: FloatArray) -> float:
-    """Of the whole tensor; at most 200 dB, which stands for exact."""
-    signal = float(np.sum(tensor.astype(np.float64) ** 2))
-    noise = float(np.sum((tensor.astype(np.float64) - decoded) ** 2))
-    return min(200.0, 10 * float(np.log10(signal / noise))) if noise > 0 else 200.0
 
 
 def _activation(rows: int, columns: int) -> FloatArray:

@@ -53,6 +53,10 @@ COMMANDS = {
         module="slstream.cli.replay",
         summary="Compute one party of a session again from the log, and compare.",
     ),
+    "codecs": CommandPlace(
+        module="slstream.cli.codecs",
+        summary="List the codecs, explain one, or try one on a tensor.",
+    ),
     "bench": CommandPlace(
         module="slstream.cli.bench",
         summary="Measure accuracy, overhead, codecs and transports.",
@@ -71,6 +75,7 @@ Examples:
   slstream run topology/credit.yaml --set training.epochs=3 --json
   slstream party alice --topology topology/breast-cancer.yaml
   slstream topology check my-federation.yaml
+  slstream codecs try ecsq activation.npy
   slstream bench step
 
 \b
