@@ -87,6 +87,14 @@ def _role(value: object) -> object:
     return roles[value]
 
 
+AUTO = "auto"
+"""In the place of codecs: those that slstream chooses."""
+
+
+def _unless_auto(value: object) -> object:
+    return None if value == AUTO else value
+
+
 def _codec_chain(value: object) -> object:
     """A bare id, one config or a list of either, as a list of configs."""
     items = value if isinstance(value, list) else [value]
@@ -128,6 +136,7 @@ CodecChain = Annotated[
         {"anyOf": [_CODEC_ITEM, {"type": "array", "items": _CODEC_ITEM, "minItems": 1}]}
     ),
 ]
+CodecChoice = Annotated[CodecChain | None, BeforeValidator(_unless_auto)]
 RoleName = Annotated[
     Role,
     BeforeValidator(_role),
@@ -281,12 +290,12 @@ class AlignmentSpec(Section):
 class CodecDirections(Section):
     """What is on the wire: a chain of codecs per direction, by id or as configs."""
 
-    forward: CodecChain | None = None
-    """Activations, up."""
-    backward: CodecChain | None = None
-    """Gradients, down."""
-    evaluation: CodecChain | None = None
-    """Activations of validation rows."""
+    forward: CodecChoice = None
+    """Activations, up; `auto`, the default: a chain that suits most."""
+    backward: CodecChoice = None
+    """Gradients, down; `auto` as above."""
+    evaluation: CodecChoice = None
+    """Activations of validation rows; `auto` as above."""
 
 
 class CodecRule(CodecDirections):
@@ -305,6 +314,15 @@ class CodecSection(CodecDirections):
 
     rules: Annotated[tuple[CodecRule, ...], Field(strict=False, max_length=32)] = ()
     """Exceptions; of those that apply the last one that names the direction counts."""
+
+
+def _codecs(value: object) -> object:
+    return {} if value == AUTO else value
+
+
+Codecs = Annotated[
+    CodecSection, BeforeValidator(_codecs, json_schema_input_type=Literal["auto"] | CodecSection)
+]
 
 
 class CheckpointSection(Section):
@@ -346,7 +364,7 @@ class FederationFile(Section):
     alignment: AlignmentSpec = AlignmentSpec()
     schedule: Schedule = ScheduleSection()
     """`sync` by default; a name, or a name with its parameters."""
-    codec: CodecSection = CodecSection()
+    codec: Codecs = CodecSection()
     transport: Transport | None = None
     """`embedded:///folder` or `kafka://host:9092`; default: the log in the run's folder."""
     durability: Literal["checkpoint", "step"] = "checkpoint"

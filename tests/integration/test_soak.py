@@ -36,7 +36,9 @@ class Model(nn.Module):
 """
 
 
-def write_federation(folder: Path, *, steps: int, **changes: Any) -> Path:
+def write_federation(
+    folder: Path, *, steps: int, training: dict[str, int] | None = None, **changes: Any
+) -> Path:
     write_tables(folder, ("bob",), common=ROWS)
     topology = document(
         1,
@@ -46,7 +48,9 @@ def write_federation(folder: Path, *, steps: int, **changes: Any) -> Path:
         timeouts={"peer_s": 120},
         **{"fuse": FUSE, **changes},
     )
-    del topology["codec"]
+    if "codec" not in changes:
+        del topology["codec"]
+    topology["training"] |= training or {}
     for party in topology["parties"].values():
         party["base"] = BASE
     path = folder / "small.yaml"
@@ -103,3 +107,30 @@ def test_twenty_kills_change_nothing(seed: int, tmp_path: Path) -> None:
     assert (found["kills"], found["steps"], found["training_frames"]) == (20, 800, 1600)
     assert min(found["kills_one"], found["kills_all"], found["kills_in_checkpoint_write"]) >= 1
     assert found["restarts"] == found["kills"] + found["kills_all"]
+
+
+MASKED = {"backward": "mask"}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("frames", "changes"),
+    [
+        (1600, {"schedule": "microbatch", "training": {"micro_batch_size": 5}, "codec": MASKED}),
+        (800, {"schedule": {"name": "pipeline", "pipeline_size": 4}, "codec": MASKED}),
+        (
+            420,
+            {"schedule": {"name": "local", "base_steps": 2, "fuse_steps": 2, "exchange_every": 2}},
+        ),
+    ],
+    ids=["microbatch", "pipeline", "local"],
+)
+def test_ten_kills_change_nothing_under_any_schedule(
+    frames: int, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    topology = write_federation(tmp_path, steps=400, **changes)
+    status, found = soak(tmp_path, topology, kills=10, seed=5)
+    assert status == 0, found
+    assert (found["kills"], found["training_frames"]) == (10, frames)
+    assert (found["weights_equal"], found["divergences"]) == (2, 0)

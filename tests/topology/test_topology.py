@@ -49,6 +49,16 @@ def test_an_unknown_party(tmp_path: Path) -> None:
     assert str(caught.value) == expected
 
 
+@pytest.mark.parametrize(
+    "text", ["codec: auto", "codec: {forward: auto, backward: auto, rules: []}", "codec: {}"]
+)
+def test_auto_is_the_default_codec(text: str, tmp_path: Path) -> None:
+    assert (
+        Topology.load(write(tmp_path, VALID + text)).agreed()
+        == Topology.load(write(tmp_path)).agreed()
+    )
+
+
 def test_codecs_may_be_written_in_three_ways(tmp_path: Path) -> None:
     text = VALID + "codec: {forward: fp16, backward: {id: ecsq, step: 2}, evaluation: [a, {id: b}]}"
     codec = Topology.load(write(tmp_path, text)).codec
