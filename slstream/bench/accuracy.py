@@ -8,11 +8,11 @@ batches; the two runs of a pair share all of these, so that their difference is 
 
 from __future__ import annotations
 
-import math
 import tempfile
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
+from slstream.bench.paired_seeds import CLAIM_SEEDS, delta_results, with_seed
 from slstream.bench.report import Report, Result, at_least
 from slstream.errors import ModelError
 from slstream.party.centralised import train_centralised
@@ -27,9 +27,6 @@ WIRE_RATIO = 20.0
 DELTA_POINTS = 0.3
 """Points of the main metric that the defaults stay within."""
 
-_CLAIM_SEEDS = 5
-"""With fewer pairs the standard error is too uncertain for a claim."""
-
 
 def run(topology: Topology, *, seeds: int) -> Report:
     """Measure a topology with its codecs.
@@ -41,11 +38,11 @@ def run(topology: Topology, *, seeds: int) -> Report:
     Raises:
         SlstreamError: a run failed, for instance because a table is not at hand.
     """
-    pairs = [_pair(_with_seed(topology, topology.seed + index)) for index in range(seeds)]
+    pairs = [_pair(with_seed(topology, topology.seed + index)) for index in range(seeds)]
     metric = topology.metrics[0]
     results = [
         at_least("wire_ratio", fmean(s.ratio for s, _ in pairs), "x", WIRE_RATIO),
-        *_delta_results(metric, pairs, prefix="metric", claim=seeds >= _CLAIM_SEEDS),
+        *_delta_results(metric, pairs, prefix="metric", claim=seeds >= CLAIM_SEEDS),
     ]
     for other in topology.metrics[1:]:
         # Points are hundredths of a metric between 0 and 1; losses are not.
@@ -65,8 +62,8 @@ def run(topology: Topology, *, seeds: int) -> Report:
     ]
     codecs = sorted({f"{t.kind}: {t.codec}" for s, _ in pairs for t in s.traffic})
     notes = [f"metric: {metric}; seeds {topology.seed} to {topology.seed + seeds - 1}", *codecs]
-    if seeds < _CLAIM_SEEDS:
-        notes.append(f"a claim on the metric needs at least {_CLAIM_SEEDS} seeds")
+    if seeds < CLAIM_SEEDS:
+        notes.append(f"a claim on the metric needs at least {CLAIM_SEEDS} seeds")
     return Report(bench="accuracy", results=tuple(results), notes=tuple(notes))
 
 
@@ -74,21 +71,12 @@ def _delta_results(
     metric: str, pairs: list[tuple[Summary, Baseline]], *, prefix: str, claim: bool
 ) -> list[Result]:
     deltas = [100 * (s.metrics[metric] - b.metrics[metric]) for s, b in pairs]
-    mean = fmean(deltas)
-    return [
-        Result(
-            name=f"{prefix}_delta_points",
-            value=mean,
-            unit="points",
-            target=f"within {DELTA_POINTS:g}" if claim else None,
-            holds=abs(mean) <= DELTA_POINTS if claim else None,
-        ),
-        Result(
-            name=f"{prefix}_delta_standard_error",
-            value=stdev(deltas) / math.sqrt(len(deltas)),
-            unit="points",
-        ),
-    ]
+    return delta_results(
+        deltas,
+        prefix=prefix,
+        target=f"within {DELTA_POINTS:g}" if claim else None,
+        holds=abs(fmean(deltas)) <= DELTA_POINTS if claim else None,
+    )
 
 
 def _pair(topology: Topology) -> tuple[Summary, Baseline]:
@@ -104,7 +92,3 @@ def _pair(topology: Topology) -> tuple[Summary, Baseline]:
                 "validation rows do not define it, or its outputs are not finite"
             )
     return summary, baseline
-
-
-def _with_seed(topology: Topology, seed: int) -> Topology:
-    return Topology.from_dict({**topology.document.value, "seed": seed}, root=topology.root)

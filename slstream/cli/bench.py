@@ -6,17 +6,21 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
 
 from slstream.bench.report import Report
+from slstream.bench.shaped_link import Link, parse_duration, parse_rate
 from slstream.cli.exit_code import ExitCode
+from slstream.errors import ConfigError
 
 EPILOG = """\b
 Examples:
   slstream bench step
   slstream bench transport --json
   slstream bench accuracy topology/breast-cancer.yaml --seeds 5
+  slstream bench train topology/digits.yaml --link 100mbit --rtt 50ms
 
 \b
 With --json, each prints one object:
@@ -83,6 +87,100 @@ def accuracy(topology_path: Path, seeds: int, overrides: tuple[str, ...]) -> Rep
     from slstream.topology import Topology
 
     return run(Topology.load(topology_path, overrides), seeds=seeds)
+
+
+class _Text(click.ParamType[float]):
+    """Text that a parser takes, which says itself what it expected."""
+
+    def __init__(self, name: str, parse: Callable[[str], float]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Parse it."""
+        if isinstance(value, float):
+            return value
+        try:
+            return self._parse(str(value))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
+_rate, _duration = _Text("rate", parse_rate), _Text("duration", parse_duration)
+
+
+@command.command("train")
+@click.argument("topology_path", metavar="TOPOLOGY", type=click.Path(path_type=Path))
+@click.option("--link", "rate_bps", type=_rate, required=True, help="Each way: 100mbit, 1.5gbit.")
+@click.option("--rtt", "rtt_s", type=_duration, default=0.0, help="There and back: 50ms.")
+@click.option("--jitter", "jitter_s", type=_duration, default=0.0, help="Each way, at most: 5ms.")
+@click.option("--cut-every", "cut_every_s", type=_duration, help="Cut the links this often: 30s.")
+@click.option("--cut-for", "cut_for_s", type=_duration, default=0.0, help="So long each time: 1s.")
+@click.option(
+    "--codec",
+    "codecs",
+    metavar="CHAIN",
+    multiple=True,
+    help="Codecs as YAML, for both directions or as {forward: ..., backward: ...}; given several "
+    "times, each is compared.  [default: the topology's]",
+)
+@click.option(
+    "--schedule",
+    metavar="SCHEDULE",
+    help="Of the compressed training, as YAML: {name: pipeline, pipeline_size: 4}.  "
+    "[default: the topology's]",
+)
+@click.option(
+    "--target",
+    type=float,
+    help="Of the first metric.  [default: 0.3 points below the best uncompressed one of the seed]",
+)
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Paired runs."
+)
+@_transport_option
+@click.option(
+    "--plot",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Draw metric over time, ratio against metric, and bytes of a step.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    metavar="KEY.PATH=VALUE",
+    multiple=True,
+    help="Change the topology before it is checked, for all runs. Repeatable.",
+)
+@_prints_report
+def train(
+    topology_path: Path,
+    overrides: tuple[str, ...],
+    rate_bps: float,
+    rtt_s: float,
+    jitter_s: float,
+    cut_every_s: float | None,
+    cut_for_s: float,
+    **choices: Any,
+) -> Report:
+    """Train through slow links, with compression and without.
+
+    Reports the time to a target metric, and bytes and accuracy. Uncompressed is raw32 both ways,
+    one batch at a time. Each feature party has a link of its own to the log.
+    """
+    from slstream.bench.train import run
+    from slstream.topology import Topology
+
+    link = Link(
+        rate_bps=rate_bps,
+        rtt_s=rtt_s,
+        jitter_s=jitter_s,
+        cut_every_s=cut_every_s,
+        cut_for_s=cut_for_s,
+    )
+    return run(Topology.load(topology_path, overrides), link=link, **choices)
 
 
 @command.command("step")

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from slstream.bench.report import Report, at_most
+from slstream.bench.shaped_link import Link
 from slstream.cli.bench import _prints_report
 from slstream.cli.bench import command as bench_group
 from slstream.topology import Topology
@@ -104,3 +105,59 @@ def test_accuracy_gets_the_topology_as_changed(monkeypatch: pytest.MonkeyPatch) 
     result = CliRunner().invoke(bench_group, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert seen == [(path, 40, 7)]
+
+
+def test_train_gets_the_link_and_the_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, object]] = []
+
+    def run(topology: Topology, **given: object) -> Report:
+        seen.append({"seed": topology.seed, **given})
+        return Report(bench="train", results=(), environment={})
+
+    monkeypatch.setattr("slstream.bench.train.run", run)
+    arguments = ["train", str(ROOT / "topology" / "breast-cancer.yaml"), "--set", "seed=40"]
+    quick = [*arguments, "--link", "1.5gbit"]
+    full = [*arguments, "--link", "100mbit", "--rtt", "50ms", "--jitter", "5ms", "--cut-every"]
+    full += ["30s", "--cut-for", "1s", "--codec", "fp16", "--codec", "q8row", "--schedule", "sync"]
+    full += ["--target", "0.9", "--seeds", "1", "--transport", "embedded:///x", "--plot", "p"]
+    for each in (quick, full):
+        result = CliRunner().invoke(bench_group, each, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    assert seen == [
+        {
+            "seed": 40,
+            "link": Link(rate_bps=1.5e9),
+            "codecs": (),
+            "schedule": None,
+            "target": None,
+            "seeds": 3,
+            "transport_url": None,
+            "plot": None,
+        },
+        {
+            "seed": 40,
+            "link": Link(
+                rate_bps=100e6, rtt_s=0.05, jitter_s=0.005, cut_every_s=30.0, cut_for_s=1.0
+            ),
+            "codecs": ("fp16", "q8row"),
+            "schedule": "sync",
+            "target": 0.9,
+            "seeds": 1,
+            "transport_url": "embedded:///x",
+            "plot": Path("p"),
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Missing option '--link'"),
+        (["--link", "fast"], "expected a rate above 0 such as 100mbit"),
+        (["--link", "1mbit", "--rtt", "50"], "expected a duration such as 50ms"),
+    ],
+)
+def test_a_link_that_is_not_understood_is_an_error_of_use(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(bench_group, ["train", "any.yaml", *arguments])
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.replace("\u2502", " ").split())

@@ -1,0 +1,58 @@
+"""A party at the far end of a link: ``python -m slstream.bench.shaped_party NAME --link ...``.
+
+Takes the options with which :mod:`slstream.supervisor` starts ``slstream party``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from slstream.bench.shaped_link import Link
+from slstream.bench.shaped_transport import ShapedTransport
+from slstream.errors import SlstreamError
+from slstream.party.runtime import run_party
+from slstream.topology import Topology
+
+
+def command(party: str, link: Link) -> Sequence[str]:
+    """Python's arguments that run a party, before the options."""
+    return ("-m", __name__, party, "--link", json.dumps(asdict(link)))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the party; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="shaped_party")
+    parser.add_argument("party")
+    parser.add_argument("--link", type=json.loads)
+    parser.add_argument("--topology", type=Path)
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    parser.add_argument("--dir", dest="directory", type=Path)
+    parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("--log-level", default="error")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=given.log_level.upper(), format="%(levelname)s %(message)s")
+    try:
+        link = Link(**given.link)
+        topology = Topology.load(given.topology, given.overrides)
+        run_party(
+            given.party,
+            topology,
+            directory=given.directory,
+            wrap_transport=lambda inner: ShapedTransport(
+                inner, link, seed=f"{topology.seed} {given.party}"
+            ),
+        )
+    except SlstreamError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,153 @@
+"""One training through links: the feature parties at their far ends, the label party at the log.
+
+What happened when is read from the log afterwards: each record has the time at which the log took
+it. The clock starts when the last party has said that it is ready, so the loading of tables and
+libraries, which knows no codec, is left out; the first batch and all that follows is in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slstream.bench import shaped_party
+from slstream.bench.shaped_link import Link
+from slstream.errors import ModelError
+from slstream.frames.header import FrameKind
+from slstream.frames.link import FrameReader
+from slstream.frames.topics import link_topic
+from slstream.party.address import log_url
+from slstream.party.summary import Summary
+from slstream.protocol.early_stop import LOWER_IS_BETTER
+from slstream.protocol.messages import Message, Ready, Verdict, decode_message
+from slstream.supervisor import run as run_session
+from slstream.topology import Topology
+from slstream.transport.connect import open_transport
+from slstream.transport.contract import Transport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What the label party measured after an epoch."""
+
+    at_s: float
+    """Since the start of the training."""
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShapedRun:
+    """A training that is over."""
+
+    summary: Summary
+    evaluations: tuple[Evaluation, ...]
+    """By epoch."""
+
+    @property
+    def training_s(self) -> float:
+        """To the last evaluation."""
+        return self.evaluations[-1].at_s
+
+    @property
+    def steps_per_s(self) -> float:
+        """Evaluations included."""
+        return self.summary.steps / self.training_s
+
+    @property
+    def bytes_per_step(self) -> float:
+        """On the wire, everything counted."""
+        return self.summary.wire_bytes / self.summary.steps
+
+    def best(self, metric: str) -> float:
+        """The best value after any epoch."""
+        choose = min if metric in LOWER_IS_BETTER else max
+        return choose(each.metrics[metric] for each in self.evaluations)
+
+    def first_epoch(self, metric: str, target: float) -> int | None:
+        """The first one, from 1, after which the target was reached; ``None``: it never was."""
+        for epoch, each in enumerate(self.evaluations, start=1):
+            value = each.metrics[metric]
+            if value <= target if metric in LOWER_IS_BETTER else value >= target:
+                return epoch
+        return None
+
+    def time_to(self, metric: str, target: float) -> float | None:
+        """Seconds to that epoch's evaluation."""
+        epoch = self.first_epoch(metric, target)
+        return None if epoch is None else self.evaluations[epoch - 1].at_s
+
+
+def train(topology: Topology, link: Link, *, directory: Path) -> ShapedRun:
+    """Train a federation whose feature parties are each at the far end of a link of its own.
+
+    Args:
+        topology: of a log that holds nothing of this federation.
+        link: what each of the links is like.
+        directory: of the run.
+
+    Raises:
+        SlstreamError: a party failed.
+    """
+
+    def program(party: str) -> Sequence[str]:
+        if party == topology.label_party.id:
+            return ("-m", "slstream", "party", party)
+        return shaped_party.command(party, link)
+
+    try:
+        # A party that is started again would spoil the times.
+        summary = run_session(topology, directory=directory, restarts=0, program=program)
+        evaluations = asyncio.run(_evaluations(topology, directory, summary.session))
+    finally:
+        if topology.transport is not None:
+            asyncio.run(_remove(topology.transport, topology.federation))
+    metric = topology.metrics[0]
+    if not evaluations or any(metric not in each.metrics for each in evaluations):
+        raise ModelError(
+            f"seed {topology.seed}: expected the metric {metric} after every epoch, found an epoch "
+            "without it: there are no validation rows, or they do not define it, or its outputs "
+            "are not finite"
+        )
+    return ShapedRun(summary=summary, evaluations=evaluations)
+
+
+async def _evaluations(topology: Topology, directory: Path, session: str) -> tuple[Evaluation, ...]:
+    label, peers = topology.label_party.id, [party.id for party in topology.feature_parties]
+    async with await open_transport(log_url(topology, directory), read_only=True) as log:
+        ready_ms = [
+            at_ms
+            for peer in peers
+            async for message, at_ms in _messages(
+                log, link_topic(topology.federation, peer, label, session)
+            )
+            if isinstance(message, Ready)
+        ]
+        return tuple(
+            [
+                Evaluation(at_s=(at_ms - max(ready_ms)) / 1000, metrics=message.metrics)
+                async for message, at_ms in _messages(
+                    log, link_topic(topology.federation, label, peers[0], session)
+                )
+                if isinstance(message, Verdict)
+            ]
+        )
+
+
+async def _messages(log: Transport, topic: str) -> AsyncIterator[tuple[Message, int]]:
+    """A link's control messages, each with the time of its last record in ms."""
+    reader, offset = FrameReader(), 0
+    while records := await log.read(topic, offset):
+        for record in records:
+            frame = reader.push(record.value)
+            if frame is not None and frame.kind is FrameKind.CONTROL:
+                yield decode_message(frame.payload), record.timestamp_ms
+        offset = records[-1].offset + 1
+
+
+async def _remove(url: str, federation: str) -> None:
+    """Leave nothing in a log that is for other things."""
+    async with await open_transport(url) as log:
+        for topic in await log.topics(f"{federation}."):
+            await log.delete_topic(topic)
