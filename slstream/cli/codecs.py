@@ -11,6 +11,7 @@ import click
 LIST_EPILOG = """\b
 Kinds:
   tensor      encodes tensors
+  stateful    encodes tensors, by what crossed the link before
   bytes       packs the bytes of another codec without loss; stands behind it in a chain
   gradients   encodes gradients only, as it uses the activation of the same step
 
@@ -38,6 +39,7 @@ To save a tensor of yours:
 
 \b
 Bytes are those of the payload; in a session, a frame's header and its record come on top.
+A stateful codec is tried as on the first tensor of a link.
 The error is decoded minus original: its mean over all elements is the bias in one encoding.
 """
 

@@ -107,6 +107,9 @@ def attempt(codec: str, path: Path, forward_path: Path | None) -> Attempt:
                 f"{forward_path}: expected an activation of the gradient's shape {tensor.shape}, "
                 f"found {forward.shape}"
             )
+    trial = _measure(chain, tensor, CodecContext(seed=1, counter=1, forward=forward))
+    if trial.stateful:
+        notes += (f"{chain} remembers: later tensors of a link may take fewer bytes than this one",)
     exact = tensor.astype(np.float64)
     return Attempt(
         chain=chain,
@@ -116,7 +119,7 @@ def attempt(codec: str, path: Path, forward_path: Path | None) -> Attempt:
         largest=float(np.max(np.abs(exact))),
         zeros=float(np.mean(exact == 0)),
         notes=notes,
-        trial=_measure(chain, tensor, CodecContext(seed=1, counter=1, forward=forward)),
+        trial=trial,
     )
 
 

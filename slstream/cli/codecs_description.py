@@ -14,10 +14,10 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from slstream.codecs.contract import BytesCodec, Codec
+from slstream.codecs.contract import Codec, TensorCodec
 from slstream.codecs.parameters import default_of
 
-Kind = Literal["tensor", "bytes", "gradients"]
+Kind = Literal["tensor", "stateful", "bytes", "gradients"]
 
 _TYPES = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
 """Words of JSON for Python's."""
@@ -45,7 +45,8 @@ class CodecDescription:
 
     id: str
     kind: Kind
-    """Encodes tensors, packs the bytes of another codec, or encodes gradients only."""
+    """Encodes tensors, does so by what crossed the link before, packs the bytes of another codec,
+    or encodes gradients only."""
     summary: str
     """First sentence of the docstring."""
     text: str
@@ -93,9 +94,11 @@ def describe(codec: type[Codec]) -> CodecDescription:
 
 
 def _kind(codec: type[Codec]) -> Kind:
-    if issubclass(codec, BytesCodec):
+    if not issubclass(codec, TensorCodec):
         return "bytes"
-    return "gradients" if getattr(codec, "needs_forward", False) else "tensor"
+    if codec.needs_forward:
+        return "gradients"
+    return "tensor" if codec.new_state is TensorCodec.new_state else "stateful"
 
 
 def _docstring(cls: type[Codec]) -> str:

@@ -15,6 +15,7 @@ _WIDTH = 96
 
 _KINDS = {
     "tensor": "codec of tensors",
+    "stateful": "codec of tensors that remembers what crossed the link",
     "bytes": "lossless codec of bytes, to stand behind another codec",
     "gradients": "codec of gradients only",
 }

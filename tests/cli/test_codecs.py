@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
 from ruamel.yaml import YAML
@@ -21,7 +22,15 @@ from slstream.cli.codecs_description import describe
 from slstream.cli.codecs_tensor import MAX_ELEMENTS, read_tensor
 from slstream.codecs import registry
 from slstream.codecs.chain import CodecChain
-from slstream.codecs.contract import Buffer, CodecContext, FloatArray, TensorCodec, TensorSpec
+from slstream.codecs.contract import (
+    Buffer,
+    CodecContext,
+    CodecState,
+    FloatArray,
+    StateSpec,
+    TensorCodec,
+    TensorSpec,
+)
 from slstream.codecs.payload import check_tensor
 from slstream.codecs.row_integers import Q8Row
 from slstream.errors import CodecConfigError, CodecError, ConfigError, UnknownCodec
@@ -61,12 +70,27 @@ class Faulty(TensorCodec):
 @dataclass(frozen=True)
 class Silent(Faulty):
     id: ClassVar[str] = "silent"
+    seed: int = 0
+
+    def new_state(self, spec: StateSpec) -> CodecState:
+        return Nothing()
+
+    def decode(self, data: Buffer, spec: TensorSpec, context: CodecContext) -> FloatArray:
+        return np.frombuffer(data, np.float32).reshape(spec.shape)
+
+
+class Nothing(CodecState):
+    """A state that is empty."""
+
+    def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
+        return {}
 
 
 @pytest.fixture
 def users_codecs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Entry points as if packages of users were installed, one of them damaged."""
-    values = {"faulty": f"{__name__}:Faulty", "gone\x1b": "no_such_module:Gone"}
+    own = {name.lower(): f"{__name__}:{name}" for name in ("Faulty", "Silent")}
+    values = {**own, "gone\x1b": "no_such_module:Gone"}
     points = [EntryPoint(name=n, value=v, group="slstream.codecs") for n, v in values.items()]
 
     def entry_points(*, group: str, name: str | None = None) -> EntryPoints:
@@ -244,6 +268,15 @@ def test_show_of_a_users_codec() -> None:
         "    forward: {id: faulty, seed: <integer>, mode: raise, shifted: false, step: 1, values: "
         f"{inside}}}",
     ]
+
+
+@pytest.mark.usefixtures("users_codecs")
+def test_a_codec_with_a_state_is_told_as_such(tensor: Path) -> None:
+    rows = {row["id"]: row["kind"] for row in document("list")["codecs"] if "kind" in row}
+    assert (rows["silent"], rows["faulty"]) == ("stateful", "tensor")
+    assert "remembers what crossed the link" in invoke("show", "silent").splitlines()[0]
+    (note,) = document("try", "{id: silent, mode: exact}", tensor)["notes"]
+    assert "later tensors of a link" in note
 
 
 def test_a_class_without_a_docstring() -> None:
