@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from slstream.bench import shaped_transport
 from slstream.bench.shaped_link import Link
 from slstream.bench.shaped_transport import ShapedTransport
-from slstream.errors import TransportClosed
+from slstream.errors import OffsetOutOfRange, TransportClosed
 from slstream.testing import (
     transport_ends,
     transport_processes,
@@ -22,7 +22,7 @@ from slstream.testing import (
 )
 from slstream.testing.transport import TransportContract
 from slstream.transport.connect import embedded_url, open_transport
-from slstream.transport.contract import Record, Transport
+from slstream.transport.contract import Record, StoredRecord, Transport
 from tests.bench.virtual_time import TimedLog, run_virtually, wall_clock
 
 QUICK = Link(rate_bps=100e9, rtt_s=0.0002)
@@ -215,6 +215,47 @@ def test_appends_beyond_the_limit_wait_in_the_caller(monkeypatch: pytest.MonkeyP
         assert [r.value[0] for r in await near.read("t", 0)] == list(range(6))
 
     run(body)
+
+
+def test_jitter_lets_no_append_overtake_another() -> None:
+    async def main() -> None:
+        near = TimedLog()
+        await near.create_topic("t")
+        far = ShapedTransport(near, Link(rate_bps=1e9, jitter_s=0.5), seed="any")
+        records = [Record(value=b"%d" % n) for n in range(100)]
+        offsets = await asyncio.gather(*(far.append("t", [record]) for record in records))
+        assert offsets == list(range(100))
+        assert near.values("t") == [record.value for record in records]
+
+    run_virtually(main())
+
+
+def test_an_append_that_nobody_awaits_any_more_arrives_in_its_turn() -> None:
+    async def body(near: Transport, far: ShapedTransport) -> None:
+        sending = [
+            asyncio.create_task(far.append("t", [Record(value=bytes([n]) * 40_000)]))
+            for n in range(3)
+        ]
+        await asyncio.sleep(0.01)
+        sending[1].cancel()
+        assert await sending[2] == 2
+        assert [r.value[0] for r in await near.read("t", 0)] == [0, 1, 2]
+
+    run(body)
+
+
+def test_a_wait_for_what_retention_has_removed_ends() -> None:
+    class Removed(TimedLog):
+        async def read(self, topic: str, offset: int, **limits: int) -> Sequence[StoredRecord]:
+            raise OffsetOutOfRange("t begins at 1, found 0")
+
+    async def main() -> None:
+        near = Removed()
+        await near.create_topic("t")
+        await near.append("t", [Record(value=b"gone")])
+        assert await ShapedTransport(near, SLOW, seed="any").wait("t", 0, timeout_s=5)
+
+    run_virtually(main())
 
 
 def test_closing_does_not_wait_for_a_slow_link() -> None:
