@@ -152,8 +152,8 @@ def require_codec(codec: Codec, name: str) -> None:
     schema's configs can ask for, and how deep reading them goes, bounded.
 
     Raises:
-        CodecConfigError: not a codec of tensors, one that has a codec inside, or a config that
-            its codec refuses; the message names the parameter of the outer codec first.
+        CodecConfigError: not a codec of tensors, one that has a codec inside or a state, or a
+            config that its codec refuses; the message names the parameter of the outer codec first.
         UnknownCodec: no codec has this id.
     """
     built = _build_codec(getattr(codec, name), f"{name} of codec {codec.id!r}")
@@ -183,6 +183,11 @@ def _build_codec(value: object, where: str) -> TensorCodec:
         raise CodecConfigError(
             f"{where} must be a codec of tensors; {value.id!r} is a codec of bytes: put it behind "
             "the outer codec in the chain"
+        )
+    if type(value).new_state is not TensorCodec.new_state:
+        raise CodecConfigError(
+            f"{where} must be a codec without a state; {value.id!r} remembers earlier tensors: use "
+            "it by itself"
         )
     for field in dataclasses.fields(value):  # type: ignore[arg-type]
         if isinstance(getattr(value, field.name), Codec):

@@ -20,9 +20,11 @@ ENTRY_POINT_GROUP = "slstream.codecs"
 
 _BUILT_IN = {
     "bf16": ("slstream.codecs.casts", "Bf16"),
+    "delta": ("slstream.codecs.delta", "Delta"),
     "ecsq": ("slstream.codecs.ecsq", "Ecsq"),
     "fp16": ("slstream.codecs.casts", "Fp16"),
     "fp8": ("slstream.codecs.fp8", "Fp8"),
+    "klt": ("slstream.codecs.klt", "Klt"),
     "kmeans": ("slstream.codecs.kmeans", "KMeans"),
     "lz4": ("slstream.codecs.lz4", "Lz4"),
     "mask": ("slstream.codecs.mask", "Mask"),

@@ -7,7 +7,9 @@ In a test module of yours::
 
 A codec of bytes is tested behind ``raw32`` (``[{"id": "raw32"}, {"id": "mine"}]``), and by
 :class:`BytesCodecContract` besides. The codec must be installed under its entry point. One that
-``needs_forward`` is given activations with and without zeros beside the tensors.
+``needs_forward`` is given activations with and without zeros beside the tensors; one with a state
+is given a new one for each end and tensor, and is tested over sequences by
+:class:`slstream.testing.codec_states.CodecStateContract` besides.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from slstream.codecs.contract import (
     BytesCodec,
     CodecContext,
     FloatArray,
+    StateSpec,
     TensorSpec,
 )
 from slstream.codecs.registry import codec_from_config
@@ -104,18 +107,31 @@ def edge_tensors() -> dict[str, FloatArray]:
 
 def contexts_for(chain: CodecChain, shape: tuple[int, ...]) -> list[CodecContext]:
     """What to encode a tensor with: where the chain needs an activation, one context per kind."""
+    context = restarted(chain, CONTEXT, shape)
     if not chain.needs_forward:
-        return [CONTEXT]
+        return [context]
     rng = np.random.default_rng(5)
     values, few = rng.standard_normal(shape), rng.random(shape) < 1 / 40
     half = np.where(np.abs(values) < 0.7, 0, values)
     activations = (half, np.where(few, -0.0, 1.0), values + 9, 0 * values)
-    return [replace(CONTEXT, forward=np.asarray(each, np.float32)) for each in activations]
+    return [replace(context, forward=np.asarray(each, np.float32)) for each in activations]
 
 
 def context_for(chain: CodecChain, shape: tuple[int, ...]) -> CodecContext:
     """The first of these: about half of the activation is 0."""
     return contexts_for(chain, shape)[0]
+
+
+def restarted(chain: CodecChain, context: CodecContext, shape: tuple[int, ...]) -> CodecContext:
+    """The context with the state before the first tensor, and rows; as it is for other chains.
+
+    A session has some more rows than the tensor, which has its own in falling order.
+    """
+    count = shape[0] if shape else 0
+    state = chain.new_state(StateSpec(rows=count + 3, row_shape=shape[1:]))
+    if state is None:
+        return context
+    return replace(context, state=state, rows=np.arange(count, 0, -1, dtype=np.int64))
 
 
 class CodecContract:
@@ -166,9 +182,10 @@ class CodecContract:
             assert chain.encode(np.asfortranarray(tensor), context) == data
             assert chain.encode(np.repeat(tensor, 2, axis=1)[:, ::2], context) == data
             spec = TensorSpec(shape=tensor.shape)
-            expected = bits_of(chain.decode(data, spec, context))
+            expected = bits_of(chain.decode(data, spec, restarted(chain, context, tensor.shape)))
             for form in (bytearray(data), memoryview(data)):
-                assert np.array_equal(bits_of(chain.decode(form, spec, context)), expected)
+                end = restarted(chain, context, tensor.shape)
+                assert np.array_equal(bits_of(chain.decode(form, spec, end)), expected)
 
     def test_decoded_tensors_do_not_share_memory_with_the_bytes(self, chain: CodecChain) -> None:
         tensor = activation(8, 8)
@@ -278,18 +295,24 @@ class CodecContract:
             longer = data + bytes(4 * tensor.nbytes)
             flipped = bytes([data[0]]) + bytes(byte ^ 0x55 for byte in data[1:200]) + data[200:]
             for each in (data, longer, flipped, data[: len(data) // 2]):
-                allocated = peak_bytes(chain, each, tensor.shape, context)
-                assert allocated <= 2 * tensor.nbytes + FIXED_BYTES
+                end = restarted(chain, context, tensor.shape)
+                kept = sum(a.nbytes for a in end.state.arrays().values()) if end.state else 0
+                allocated = peak_bytes(chain, each, tensor.shape, end)
+                assert allocated <= 2 * tensor.nbytes + FIXED_BYTES + 4 * kept
 
     def test_threads_share_a_codec(self, chain: CodecChain) -> None:
         tensors = [make(50, 60, seed=i) for i in range(8) for make in (activation, gradient)]
         context = context_for(chain, (50, 60))
         alone = [chain.encode(tensor, context) for tensor in tensors]
         spec = TensorSpec(shape=(50, 60))
-        decoded = [chain.decode(data, spec, context) for data in alone]
+
+        def decode(data: bytes) -> FloatArray:
+            return chain.decode(data, spec, restarted(chain, context, (50, 60)))
+
+        decoded = [decode(data) for data in alone]
         with ThreadPoolExecutor(4) as pool:
             together = list(pool.map(lambda tensor: chain.encode(tensor, context), tensors * 4))
-            back = list(pool.map(lambda data: chain.decode(data, spec, context), alone * 4))
+            back = list(pool.map(decode, alone * 4))
         assert together == alone * 4
         assert all(np.array_equal(a, b) for a, b in zip(back, decoded * 4, strict=True))
 

@@ -38,9 +38,17 @@ CASES: dict[str, list[dict[str, object]]] = {
     "kmeans": [{"id": "kmeans"}],
     "kmeans-fine": [{"id": "kmeans", "levels": 256}],
     "kmeans-stochastic": [{"id": "kmeans", "levels": 5, "rounding": "stochastic"}],
+    "klt": [{"id": "klt"}],
+    "klt-stochastic": [{"id": "klt", "step": 2.0, "rounding": "stochastic", "refresh": 2}],
+    "klt-fine": [{"id": "klt", "step": 0.05}],
+    "delta": [{"id": "delta"}],
+    "delta-fine": [{"id": "delta", "step": 0.05, "refresh": 3}, {"id": "zstd"}],
     "lz4": [{"id": "raw32"}, {"id": "lz4"}],
     "zstd": [{"id": "raw32"}, {"id": "zstd", "level": 3}],
     "zstd_shuffled": [{"id": "fp16"}, {"id": "zstd_shuffled"}],
     "zstd_shuffled-raw": [{"id": "raw32"}, {"id": "zstd_shuffled", "width": 4, "level": 3}],
     "mixed": [{"id": "q8row"}, {"id": "zstd"}, {"id": "lz4"}],
 }
+
+STATEFUL = {name: CASES[name] for name in CASES if name.partition("-")[0] in {"delta", "klt"}}
+"""Those with a state."""

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import ClassVar
 
 from slstream.codecs.registry import built_in_ids
+from slstream.testing.codec_states import CodecStateContract
 from slstream.testing.codecs import BytesCodecContract, CodecContract
-from tests.codecs.cases import CASES
+from tests.codecs.cases import CASES, STATEFUL
 
 
 class TestBuiltInCodecs(CodecContract):
     configs = CASES
+
+
+class TestBuiltInStates(CodecStateContract):
+    configs = STATEFUL
 
 
 class TestBuiltInBytesCodecs(BytesCodecContract):

@@ -10,9 +10,11 @@ import pytest
 
 from slstream.codecs.contract import TensorSpec
 from slstream.codecs.registry import built_in_ids
-from tests.codecs.golden import ROOT, read_golden
+from slstream.testing.codec_states import same
+from tests.codecs.golden import ROOT, read_golden, read_sequence
 
-DIRECTORIES = sorted(path for path in ROOT.iterdir() if path.is_dir())
+SEQUENCES = sorted(path for path in ROOT.glob("*-sequence"))
+DIRECTORIES = sorted(path for path in ROOT.iterdir() if path.is_dir() and path not in SEQUENCES)
 
 LIBRARY_BYTES = {"lz4", "zstd", "zstd_shuffled"}
 """Codecs whose bytes may change with the version of their library; decoding may not."""
@@ -38,8 +40,21 @@ def test_old_tensors_encode_to_the_same_bytes(directory: Path) -> None:
         assert golden.chain.encode(golden.tensor, golden.context) == golden.encoded
 
 
+@pytest.mark.parametrize("directory", SEQUENCES, ids=lambda path: path.name)
+def test_old_sequences_decode_to_the_same_bits_and_state(directory: Path) -> None:
+    tensors, state = read_sequence(directory)
+    for golden in tensors:
+        spec = TensorSpec(shape=golden.tensor.shape)
+        if not LIBRARY_BYTES & {str(each["id"]) for each in golden.chain.config()}:
+            assert golden.chain.encode(golden.tensor, golden.context) == golden.encoded
+        decoded = golden.chain.decode(golden.encoded, spec, golden.context)
+        assert decoded.tobytes() == golden.decoded.tobytes()
+    with np.load(directory / "state.npz", allow_pickle=False) as kept:
+        assert same(state.arrays(), dict(kept))
+
+
 def test_every_built_in_codec_has_golden_files() -> None:
-    documents = [json.loads((path / "config.json").read_text()) for path in DIRECTORIES]
+    documents = [json.loads((path / "config.json").read_text()) for path in DIRECTORIES + SEQUENCES]
     assert {each["id"] for document in documents for each in document["chain"]} == set(
         built_in_ids()
     )
