@@ -52,6 +52,7 @@ from slstream.codecs.principal_basis import (
     complete,
     identity,
     principal_directions,
+    product,
 )
 from slstream.codecs.stateful_payload import check_history
 from slstream.errors import DecodeError
@@ -267,8 +268,8 @@ class BodyWriter:
     def _code(self, values: DoubleArray, basis: BasisArray, scale: float) -> _Coded | None:
         """The rows in a basis; ``None`` when a coordinate or all of them are too large."""
         if basis.size:
-            # Whole numbers of which every sum stays below 2**53: exact in any order.
-            values = values @ basis.T.astype(np.float64)
+            # Sums stay below 2**50.
+            values = product(values, basis.T.astype(np.float64))
             scale *= 2.0**-BASIS_BITS
         noise = np.empty(0 if self.context is None else values.size, np.float32)
         if self.context is not None:
