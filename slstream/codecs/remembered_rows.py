@@ -82,9 +82,9 @@ class RememberedRows:
         """CRC-32, from ``start``, of which rows they are and of all that is remembered of them."""
         for first in range(0, len(rows), _PART):
             part = rows[first : first + _PART]
-            start = zlib.crc32(part.astype("<i8", copy=False).data, start)
-            start = zlib.crc32(self.exponents[part].data, start)
-            start = zlib.crc32(self.values[part].astype("<i2", copy=False).data, start)
+            start = zlib.crc32(part.astype("<i8", copy=False).tobytes(), start)
+            start = zlib.crc32(self.exponents[part].tobytes(), start)
+            start = zlib.crc32(self.values[part].astype("<i2", copy=False).tobytes(), start)
         return start
 
     def predict(self, rows: RowArray, exponent: int) -> CodeArray:

@@ -229,3 +229,9 @@ def test_parameters_import_neither_the_registry_nor_a_codec() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("codec_id", ["klt", "delta"])
+def test_a_codec_with_a_state_inside_another_is_refused(codec_id: str) -> None:
+    with pytest.raises(CodecConfigError, match=f"without a state; '{codec_id}' remembers"):
+        codec_from_config({"id": "topk", "values": codec_id})
