@@ -61,6 +61,9 @@ from slstream.topology.apply_command import apply_command
 LAST_WORD_S = 2.0
 """How long a failing party tries to tell its peers why."""
 
+MOST_UNDER_WAY = 8
+"""Frames of a link that are sent before the first of them is confirmed."""
+
 _MOST_REASON = 1000
 """Characters of a reason that are sent."""
 
@@ -160,6 +163,8 @@ class Driver:
                 ledger=context.ledger,
                 times=context.times,
                 on_logged=self._compare,
+                # A replay shall end at the frame that the log does not have.
+                most_under_way=MOST_UNDER_WAY if take_over else 0,
             )
             self._inbound[peer] = Inbound(
                 context.transport, from_peer, peer, context.times, in_order=not take_over
@@ -190,6 +195,8 @@ class Driver:
                         action = session.send(result)
                 except StopIteration as stop:
                     outcome: Outcome = stop.value
+                    with self._provided():
+                        await self._settle()
                     await self._checkpoints.finish()
                     return outcome
                 with self._provided():
@@ -207,7 +214,13 @@ class Driver:
             await self.last_word(f"it failed unexpectedly ({type(error).__name__})")
             raise
         finally:
+            for outbound in self._outbound.values():
+                await outbound.leave()
             await self._checkpoints.leave()
+
+    async def _settle(self) -> None:
+        for outbound in self._outbound.values():
+            await outbound.settle()
 
     def ends_with(self, error: Exception) -> bool:
         """Whether an error ends the session for all.
@@ -232,8 +245,12 @@ class Driver:
                 continue
             # wait_for, as a timeout context does not work in a task that is being cancelled.
             with suppress(SlstreamError, TimeoutError):
-                await asyncio.wait_for(self._tell(peer, word), LAST_WORD_S / len(self._outbound))
+                await asyncio.wait_for(self._say(peer, word), LAST_WORD_S / len(self._outbound))
                 _logger.info("last word sent", extra={"to": peer, "word": word.type})
+
+    async def _say(self, peer: str, word: Message) -> None:
+        await self._tell(peer, word)
+        await self._outbound[peer].settle()
 
     async def _perform(self, action: Action) -> object:
         self._report(action)
@@ -330,6 +347,7 @@ class Driver:
         context, cursor = self._context, self._cursor
         if not context.files.writable:
             return
+        await self._settle()
         model = await context.compute.call(lambda: self._local.trained().capture())
         standing = Standing(
             federation=context.topology.federation,
@@ -364,6 +382,8 @@ class Driver:
         over = await self._watch()
         if isinstance(over, Abandoned):
             raise over
+        for outbound in self._outbound.values():
+            outbound.raise_if_failed()
         for inbound in self._inbound.values():
             await inbound.read_ahead()
             inbound.raise_if_over()

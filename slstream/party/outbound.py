@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -16,6 +18,9 @@ from slstream.party.ledger import Ledger
 from slstream.party.link_reader import LinkMark, LinkReader, Place
 from slstream.party.times import Times
 from slstream.transport.contract import Record, Transport
+
+UNDER_WAY_BYTES = 1 << 24
+"""Payloads of the frames under way on a link, at most, unless it is a single one."""
 
 WINDOW = 1
 """sync: a receiver is ready for one step ahead."""
@@ -40,6 +45,17 @@ class Outgoing:
     def __str__(self) -> str:
         place = f" of epoch {self.epoch}, step {self.step}" if self.epoch else ""
         return f"{self.kind.label}{place}"
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """A frame whose append is not confirmed yet."""
+
+    frame: Outgoing
+    offset: int
+    """That its first record gets, if nobody else writes to the link."""
+    records: int
+    append: asyncio.Future[int]
 
 
 _logger = logging.getLogger(__name__)
@@ -70,8 +86,22 @@ class Outbound:
         ledger: Ledger,
         times: Times,
         on_logged: OnLogged,
+        most_under_way: int = 0,
     ) -> None:
-        """Use an existing topic; the log is read from its beginning."""
+        """Use an existing topic; the log is read from its beginning.
+
+        Args:
+            transport: of the log.
+            topic: the link's.
+            sender: this party.
+            receiver: the peer.
+            incarnation: of this process.
+            ledger: counts what is sent.
+            times: gets the seconds that a session waits for the log.
+            on_logged: awaited for each frame that the log holds already.
+            most_under_way: frames whose appends need not be confirmed when :meth:`send` returns, so
+                that a log far away does not cost a round trip for each.
+        """
         self.receiver = receiver
         self._transport = transport
         self.topic = topic
@@ -88,6 +118,8 @@ class Outbound:
         """How far this party's own frames on the link go."""
         self.suppressed = 0
         """Frames that were in the log already."""
+        self._most_under_way = most_under_way
+        self._under_way: deque[_UnderWay] = deque()
 
     @property
     def is_catching_up(self) -> bool:
@@ -119,7 +151,11 @@ class Outbound:
         await self._append([record], "fence older processes off the link")
 
     async def send(self, frame: Outgoing) -> Outgoing:
-        """Have a frame on the link; it is sent, as the transport's durability says, on return.
+        """Have a frame on the link.
+
+        On return it is sent, as the transport's durability says, or under way: then
+        :meth:`settle` tells when it is sent. What a later call raises may be about an earlier
+        frame.
 
         Returns:
             What the log holds in its place: the frame, or what an earlier process sent.
@@ -134,17 +170,93 @@ class Outbound:
                 f"{frame} for {self.receiver}: expected at most {MAX_FRAME_BYTES} bytes, found "
                 f"{len(frame.payload)}; smaller batches or a smaller cut make smaller frames"
             )
-        while (logged := await self._logged(frame)) is None:
-            records = self._records(frame)
-            offset = await self._append(records, f"send {frame} to {self.receiver}")
-            if offset == self._end:
-                self._advance(offset + len(records))
-                break
-            self.seek(self.mark)
+        while self._under_way and not self._has_room(len(frame.payload)):
+            await self._confirm()
+        if self._most_under_way and not self._catching_up:
+            self._start(frame)
+            logged = None
+        else:
+            await self.settle()
+            logged = await self._place(frame)
         self._count(frame)
         if logged is None:
             return frame
         return replace(frame, schema_id=logged.schema_id, payload=logged.payload)
+
+    async def settle(self) -> None:
+        """Wait until no frame is under way.
+
+        Raises:
+            Fenced: a newer process of this party writes to the link.
+            TransportError: a frame could not be sent.
+        """
+        while self._under_way:
+            await self._confirm()
+
+    def raise_if_failed(self) -> None:
+        """Tell at once that a frame which is under way will not arrive.
+
+        Raises:
+            SlstreamError: as :meth:`settle` would.
+        """
+        for each in self._under_way:
+            if each.append.done():
+                each.append.result()
+
+    async def leave(self) -> None:
+        """Give up what is under way: a later process finds in the log what of it arrived."""
+        appends = [each.append for each in self._under_way]
+        self._under_way.clear()
+        for append in appends:
+            append.cancel()
+        await asyncio.gather(*appends, return_exceptions=True)
+
+    def _has_room(self, size: int) -> bool:
+        if self._under_way[0].append.done():
+            return False  # its place is free at once
+        held = sum(len(each.frame.payload) for each in self._under_way)
+        return len(self._under_way) < self._most_under_way and held + size <= UNDER_WAY_BYTES
+
+    def _start(self, frame: Outgoing) -> None:
+        sequence = self.mark.next_sequence + len(self._under_way)
+        records = self._records(frame, sequence)
+        append = asyncio.ensure_future(self._append(records, self._sending(frame)))
+        self._under_way.append(_UnderWay(frame, self._end, len(records), append))
+        self._end += len(records)
+
+    async def _confirm(self) -> None:
+        """Wait for the oldest frame that is under way."""
+        first = self._under_way[0]
+        with self._times.measure("transport_s"):
+            offset = await asyncio.shield(first.append)
+        if offset == first.offset:
+            self._under_way.popleft()
+            self._confirmed(offset + first.records)
+            return
+        # Somebody else has written between: read back what became of all that is under way.
+        with self._times.measure("transport_s"):
+            await asyncio.gather(*(each.append for each in self._under_way))
+        frames = [each.frame for each in self._under_way]
+        self._under_way.clear()
+        self.seek(self.mark)
+        for frame in frames:
+            await self._place(frame)
+
+    async def _place(self, frame: Outgoing) -> Frame | None:
+        """Append a frame and wait for it, unless the log holds it."""
+        while (logged := await self._logged(frame)) is None:
+            records = self._records(frame, self.mark.next_sequence)
+            with self._times.measure("transport_s"):
+                offset = await self._append(records, self._sending(frame))
+            if offset == self._end:
+                self._end += len(records)
+                self._confirmed(self._end)
+                break
+            self.seek(self.mark)
+        return logged
+
+    def _sending(self, frame: Outgoing) -> str:
+        return f"send {frame} to {self.receiver}"
 
     async def _logged(self, frame: Outgoing) -> Frame | None:
         if not self._catching_up:
@@ -185,19 +297,18 @@ class Outbound:
                 "nothing that this process does counts any more"
             )
 
-    def _advance(self, offset: int) -> None:
-        self._end = offset
+    def _confirmed(self, offset: int) -> None:
         self.mark = LinkMark(
             offset=offset,
             next_sequence=self.mark.next_sequence + 1,
             incarnation=self._incarnation,
         )
 
-    def _records(self, frame: Outgoing) -> list[FrameRecord]:
+    def _records(self, frame: Outgoing, sequence: int) -> list[FrameRecord]:
         writer = FrameWriter(
             sender=self._sender,
             incarnation=self._incarnation,
-            next_sequence=self.mark.next_sequence,
+            next_sequence=sequence,
         )
         return writer.write(
             kind=frame.kind,
@@ -211,7 +322,7 @@ class Outbound:
 
     async def _append(self, records: list[FrameRecord], what: str) -> int:
         place = Place(topic=self.topic, offset=self._end)
-        with self._times.measure("transport_s"), doing(f"{what} ({place})"), or_restored():
+        with doing(f"{what} ({place})"), or_restored():
             return await self._transport.append(
                 self.topic,
                 [Record(key=r.key, headers=r.headers, value=r.value) for r in records],

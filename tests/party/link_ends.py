@@ -58,6 +58,7 @@ class Bob:
     incarnation: int
     ledger: Ledger = field(default_factory=lambda: Ledger("bob"))
     compared: list[Logged] = field(default_factory=list)
+    most_under_way: int = 0
 
     def __post_init__(self) -> None:
         self.outbound = Outbound(
@@ -69,6 +70,7 @@ class Bob:
             ledger=self.ledger,
             times=Times(),
             on_logged=self._note,
+            most_under_way=self.most_under_way,
         )
 
     async def _note(self, receiver: str, computed: Outgoing, logged: Frame, place: Place) -> None:
