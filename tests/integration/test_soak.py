@@ -110,6 +110,7 @@ def test_twenty_kills_change_nothing(seed: int, tmp_path: Path) -> None:
 
 
 MASKED = {"backward": "mask"}
+STATEFUL = {"forward": "delta", "backward": "klt", "evaluation": "delta"}
 
 
 @pytest.mark.long
@@ -120,11 +121,12 @@ MASKED = {"backward": "mask"}
         (1600, {"schedule": "microbatch", "training": {"micro_batch_size": 5}, "codec": MASKED}),
         (800, {"schedule": {"name": "pipeline", "pipeline_size": 4}, "codec": MASKED}),
         (
-            420,
+            410,
             {"schedule": {"name": "local", "base_steps": 2, "fuse_steps": 2, "exchange_every": 2}},
         ),
+        (800, {"codec": STATEFUL}),
     ],
-    ids=["microbatch", "pipeline", "local"],
+    ids=["microbatch", "pipeline", "local", "stateful"],
 )
 def test_ten_kills_change_nothing_under_any_schedule(
     frames: int, changes: dict[str, Any], tmp_path: Path

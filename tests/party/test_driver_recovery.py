@@ -215,26 +215,33 @@ def test_a_session_that_is_cut_after_every_action_ends_with_the_same_bits(
         assert len(trained) > len([key for key in actions[name] if key[3]])
 
 
+MASKED = {"forward": "ecsq", "backward": "mask", "evaluation": "raw32"}
+STATEFUL = {"forward": "delta", "backward": "klt", "evaluation": "delta"}
+
+
 @pytest.mark.parametrize(
-    ("schedule", "training"),
+    ("schedule", "training", "codec"),
     [
-        ("sync", {"micro_batch_size": 9, "epochs": 1}),
-        ("microbatch", {"micro_batch_size": 9, "epochs": 1}),
-        ({"name": "pipeline", "pipeline_size": 3}, {"batch_size": 9, "epochs": 1}),
+        ("sync", {"micro_batch_size": 9, "epochs": 1}, MASKED),
+        ("microbatch", {"micro_batch_size": 9, "epochs": 1}, MASKED),
+        ({"name": "pipeline", "pipeline_size": 3}, {"batch_size": 9, "epochs": 1}, MASKED),
         (
             {"name": "local", "base_steps": 2, "fuse_steps": 3, "exchange_every": 2},
             {"batch_size": 12},
+            MASKED,
         ),
+        ("sync", {}, STATEFUL),
+        ({"name": "pipeline", "pipeline_size": 3}, {"batch_size": 9, "epochs": 1}, STATEFUL),
     ],
-    ids=["slices", "microbatch", "pipeline", "local"],
+    ids=["slices", "microbatch", "pipeline", "local", "stateful", "stateful-pipeline"],
 )
 def test_a_cut_session_of_every_schedule_ends_with_the_same_bits(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     schedule: object,
     training: dict[str, Any],
+    codec: dict[str, str],
 ) -> None:
-    codec = {"forward": "ecsq", "backward": "mask", "evaluation": "raw32"}
     args = {"hidden": [4], "out": 3, "dropout": 0.5, "out_activation": "relu"}
     parties: dict[str, Any] = document(2)["parties"]
     for party in parties.values():
@@ -421,10 +428,12 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_session_open(
     assert summary.session == found.standing.session
 
 
+@pytest.mark.parametrize("codec_id", ["raw32", "delta"])
 def test_other_bits_are_recorded_once_and_the_logged_frame_stands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec_id: str
 ) -> None:
-    sessions = Sessions(tmp_path, monkeypatch, checkpoints=AFTER_EPOCHS)
+    codec = {"forward": codec_id, "backward": "raw32", "evaluation": codec_id}
+    sessions = Sessions(tmp_path, monkeypatch, checkpoints=AFTER_EPOCHS, codec=codec)
     expected, actions = sessions.undisturbed()
     cut = next(key for key in actions["bob"] if key[0] == "Send" and key[3:5] == (1, 2))
     forward, calls = FeatureActions._forward, {"count": 0}
