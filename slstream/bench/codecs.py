@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from slstream.bench.codec_trial import best_gb_per_s, signal_to_noise_db
+from slstream.bench.codec_trial import best_gb_per_s, try_codec
 from slstream.bench.report import Report, Result, at_least
 from slstream.codecs.chain import CodecChain
-from slstream.codecs.contract import CodecContext, FloatArray, TensorSpec
+from slstream.codecs.contract import CodecContext, FloatArray
 
 CHAINS: Mapping[str, Sequence[Mapping[str, object]]] = {
     "raw32": [{"id": "raw32"}],
@@ -31,6 +31,8 @@ CHAINS: Mapping[str, Sequence[Mapping[str, object]]] = {
     "randtopk": [{"id": "randtopk"}],
     "randomk": [{"id": "randomk"}],
     "kmeans": [{"id": "kmeans"}],
+    "klt": [{"id": "klt"}],
+    "delta": [{"id": "delta"}],
     "lz4": [{"id": "raw32"}, {"id": "lz4"}],
     "zstd": [{"id": "raw32"}, {"id": "zstd"}],
     "zstd_shuffled": [{"id": "raw32"}, {"id": "zstd_shuffled", "width": 4}],
@@ -87,7 +89,8 @@ def run(
         results=tuple(results),
         notes=(
             f"one core, float32 tensors of {sizes}: half post-ReLU activations, half gradients "
-            "whose rows differ in scale; speeds are those of the slowest tensor",
+            "whose rows differ in scale; speeds are those of the slowest tensor; klt and delta as "
+            "for the first tensor of a link, which finds a basis",
         ),
     )
 
@@ -97,13 +100,11 @@ def _measure_chain(
 ) -> list[Result]:
     encode, decode, bits, snr = [], [], [], []
     for tensor in tensors:
-        spec = TensorSpec(shape=tensor.shape)
-        data = chain.encode(tensor, _CONTEXT)
-        decoded = chain.decode(data, spec, _CONTEXT)
-        bits.append(8 * len(data) / tensor.size)
-        snr.append(signal_to_noise_db(tensor, decoded))
-        encode.append(best_gb_per_s(tensor, partial(chain.encode, tensor, _CONTEXT), seconds))
-        decode.append(best_gb_per_s(tensor, partial(chain.decode, data, spec, _CONTEXT), seconds))
+        trial = try_codec(chain, tensor, _CONTEXT, seconds=seconds)
+        bits.append(trial.bits_per_element)
+        snr.append(trial.snr_db)
+        encode.append(trial.encode_gb_per_s)
+        decode.append(trial.decode_gb_per_s)
     speeds = []
     bounds = _TARGETS.get(name, (None, None))
     for way, values, bound in zip(("encode", "decode"), (encode, decode), bounds, strict=True):

@@ -104,6 +104,7 @@ def test_noise_that_no_basis_helps_keeps_the_unit_vectors() -> None:
         tensor = np.random.default_rng(batch).standard_normal((400, 32)).astype(np.float32)
         assert send(codec, tensor, context)[0][0] != REPLACED
     assert np.array_equal(state.rotation.basis, identity(32))
+    assert state.rotation.numbers[1] == 5, "tensors with one basis are counted"
 
 
 def test_wide_rows_are_sent_without_a_basis() -> None:
