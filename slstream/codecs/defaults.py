@@ -1,9 +1,9 @@
 """The chains that a topology uses when it names none.
 
-Train coarse, infer fine: what crosses in training averages out over batches, what a validation or a
-prediction depends on does not. Chosen among some twenty by simulated trainings that are coded at the
-cut, against float32 in the same framing of 170 bytes per frame, with validation after each epoch,
-over paired seeds, in batches of 512:
+Train coarse, infer fine: what crosses in training averages out over batches, what a validation or
+a prediction depends on does not. Chosen among some twenty by trainings in one process that are
+coded at the cut, against float32 in the same framing of 170 bytes per frame, with validation after
+each epoch and without the opening of a session, over paired seeds, in batches of 512:
 
     data (parties, epochs)                  seeds  bytes         metric, points (standard error)
     30,000 tabular rows (2, 8)              8      26.0 x less   AUC -0.06 (0.04)
