@@ -73,6 +73,9 @@ class Outbound:
     An append tells the offset it got. When that is not the next one after this process's own last
     record, another process of the party has written to the link: the log is read back, and what it
     says counts (see :mod:`slstream.frames.link`).
+
+    Some frames may be under way, their appends not confirmed yet: a log far away would cost a round
+    trip for each.
     """
 
     def __init__(
