@@ -19,6 +19,9 @@ from slstream.party.link_reader import LinkMark, LinkReader, Place
 from slstream.party.times import Times
 from slstream.transport.contract import Record, Transport
 
+TENSORS = frozenset({FrameKind.ACTIVATION, FrameKind.GRADIENT, FrameKind.EVALUATION})
+"""Kinds of frames that may be under way while the next is sent."""
+
 UNDER_WAY_BYTES = 1 << 24
 """Payloads of the frames under way on a link, at most, unless it is a single one."""
 
@@ -102,8 +105,9 @@ class Outbound:
             ledger: counts what is sent.
             times: gets the seconds that a session waits for the log.
             on_logged: awaited for each frame that the log holds already.
-            most_under_way: frames whose appends need not be confirmed when :meth:`send` returns, so
-                that a log far away does not cost a round trip for each.
+            most_under_way: tensors whose appends need not be confirmed when :meth:`send` returns,
+                so that a log far away does not cost a round trip for each. A message is always
+                confirmed, and all that was sent before it.
         """
         self.receiver = receiver
         self._transport = transport
@@ -175,7 +179,7 @@ class Outbound:
             )
         while self._under_way and not self._has_room(len(frame.payload)):
             await self._confirm()
-        if self._most_under_way and not self._catching_up:
+        if self._most_under_way and not self._catching_up and frame.kind in TENSORS:
             self._start(frame)
             logged = None
         else:

@@ -175,7 +175,7 @@ def test_one_that_has_finished_is_not_needed_any_more(tmp_path: Path, expected: 
 
 def damage(path: Path) -> None:
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[-1] ^= 1  # of a tensor: what lies in the middle depends on how long numbers of seconds are
     path.write_bytes(data)
 
 
