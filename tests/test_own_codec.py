@@ -45,7 +45,12 @@ class Installed:
             capture_output=True,
             text=True,
             cwd=self.folder,
-            env={**os.environ, "SLSTREAM_DEBUG": "", "PYTHONPATH": str(self.site)},
+            env={
+                **os.environ,
+                "SLSTREAM_DEBUG": "",
+                "PYTHONPATH": str(self.site),
+                "PYTEST_ADDOPTS": "",  # those of this run change what the other one prints
+            },
             check=False,
         )
 
