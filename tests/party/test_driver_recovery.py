@@ -222,7 +222,7 @@ STATEFUL = {"forward": "delta", "backward": "klt", "evaluation": "delta"}
 @pytest.mark.parametrize(
     ("schedule", "training", "codec"),
     [
-        ("sync", {"micro_batch_size": 9, "epochs": 1}, MASKED),
+        pytest.param("sync", {"micro_batch_size": 9, "epochs": 1}, MASKED, marks=pytest.mark.long),
         ("microbatch", {"micro_batch_size": 9, "epochs": 1}, MASKED),
         ({"name": "pipeline", "pipeline_size": 3}, {"batch_size": 9, "epochs": 1}, MASKED),
         (
@@ -230,7 +230,7 @@ STATEFUL = {"forward": "delta", "backward": "klt", "evaluation": "delta"}
             {"batch_size": 12},
             MASKED,
         ),
-        ("sync", {}, STATEFUL),
+        pytest.param("sync", {}, STATEFUL, marks=pytest.mark.long),
         ({"name": "pipeline", "pipeline_size": 3}, {"batch_size": 9, "epochs": 1}, STATEFUL),
     ],
     ids=["slices", "microbatch", "pipeline", "local", "stateful", "stateful-pipeline"],
