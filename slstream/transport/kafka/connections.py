@@ -12,12 +12,11 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Mapping
-from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 from aiokafka import errors
-from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.conn import AIOKafkaConnection
 
 from slstream.errors import TransportDenied, TransportError
 from slstream.transport.kafka.answers import NotYetError
@@ -138,7 +137,8 @@ class Connections:
         """Close all connections without a word."""
         self._closed = True
         tasks, self._open = list(self._open.values()), {}
-        ends = [end for end in map(_abort, tasks) if end is not None]
+        ends: list[asyncio.Future[Any]] = [task for task in tasks if not task.done()]
+        ends += [end for end in map(_abort, tasks) if end is not None]
         if ends:
             await asyncio.wait(ends, timeout=_CLOSE_S)
 
@@ -146,13 +146,14 @@ class Connections:
         host, port = address
         try:
             async with asyncio.timeout(CONNECT_S):
-                connection = await create_conn(
+                connection = _Connection(
                     host,
                     port,
                     client_id=self._client_id,
                     request_timeout_ms=int(REQUEST_S * 1000),
                     **self._options,
                 )
+                await connection.connect()
         except (errors.KafkaError, OSError, ValueError) as error:
             refusal = _refusal(error)
             if refusal is not None:
@@ -163,7 +164,7 @@ class Connections:
                 ) from error
             raise self._lost(address, str(error) or "no answer to a greeting") from error
         if self._closed:
-            _abort_connection(connection)
+            connection.close()
             raise NotYetError("closed")
         self._outages.answered(address)
         return connection
@@ -177,6 +178,17 @@ class Connections:
         if self._open.get(address) is task:
             del self._open[address]
         _abort(task)
+
+
+class _Connection(AIOKafkaConnection):  # type: ignore[misc]  # It has no types.
+    """A connection that ends at once, whoever ends it."""
+
+    def close(self, reason: Any = None, exc: BaseException | None = None) -> Any:
+        # Closing it alone would wait until all that is unsent is sent and, with TLS, until the
+        # broker has taken its leave: for ever if need be.
+        if self._writer is not None:
+            self._writer.transport.abort()
+        return super().close(reason, exc)
 
 
 def connection_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -214,21 +226,14 @@ def _is_connected(task: asyncio.Task[AIOKafkaConnection]) -> bool:
 
 
 def _abort(task: asyncio.Task[AIOKafkaConnection]) -> asyncio.Future[None] | None:
-    """End a connection, also one that is only being made; gives its end."""
+    """End a connection, also one that is only being made; gives the end of one that was made."""
     if not task.done():
         task.cancel()
         task.add_done_callback(_abort)
         return None
     if task.cancelled() or task.exception() is not None:
         return None
-    return _abort_connection(task.result())
-
-
-def _abort_connection(connection: AIOKafkaConnection) -> asyncio.Future[None] | None:
-    # Closing it alone would wait until all that is unsent is sent, for ever if need be.
-    with suppress(AttributeError):  # It is closed already.
-        connection._writer.transport.abort()
-    end: asyncio.Future[None] | None = connection.close()
+    end: asyncio.Future[None] | None = task.result().close()
     return end
 
 
