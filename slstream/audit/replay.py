@@ -138,7 +138,9 @@ async def replay(
     view = LogView(log)
     lobby = Lobby(view, topology.federation, topology.label_party.id)
     await lobby.open()
-    announce = _announced(lobby, request.session, topology)
+    announce = _announced(lobby, request.session, topology.federation)
+    topology = topology.as_recorded(announce.agreed)
+    _require_agreement(topology, announce)
     recorded = await recorded_environment(view, announce, party.id)
     threads = int(recorded.get("threads", topology.threads))
     here = environment(threads)
@@ -164,21 +166,24 @@ async def replay(
     return report, replaying.dump
 
 
-def _announced(lobby: Lobby, session: str, topology: Topology) -> Announce:
+def _announced(lobby: Lobby, session: str, federation: str) -> Announce:
     announce = lobby.newest if session == "latest" else lobby.announced(session)
     if announce is None:
         known = ", ".join(lobby.sessions[-_SHOWN:]) or "none"
         raise ConfigError(
-            f"no session {session!r} of federation {topology.federation} in this log; the newest "
+            f"no session {session!r} of federation {federation} in this log; the newest "
             f"are: {known}"
         )
+    return announce
+
+
+def _require_agreement(topology: Topology, announce: Announce) -> None:
     differences = topology.differences_in_words(announce.agreed, there="in the session")
     if differences:
         raise ConfigError(
             f"the topology is not that of session {announce.session}: {differences}; replay with "
             "the topology of the session (--topology, --set)"
         )
-    return announce
 
 
 class _Replaying:

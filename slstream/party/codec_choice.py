@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain as join
 
 from slstream.codecs.chain import CodecChain
-from slstream.codecs.defaults import DEFAULT_BACKWARD, DEFAULT_EVALUATION, DEFAULT_FORWARD
+from slstream.codecs.defaults import DEFAULTS
 from slstream.errors import CodecError
 from slstream.frames.header import FrameKind
 from slstream.topology.sections import CodecDirections, CodecSection
@@ -20,12 +20,6 @@ DIRECTIONS = {
     FrameKind.EVALUATION: "evaluation",
 }
 """What a topology calls the kinds of tensors."""
-
-_DEFAULTS = {
-    FrameKind.ACTIVATION: DEFAULT_FORWARD,
-    FrameKind.GRADIENT: DEFAULT_BACKWARD,
-    FrameKind.EVALUATION: DEFAULT_EVALUATION,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +57,8 @@ class CodecChoice:
                 if rule.first_epoch <= first <= (first if (e := rule.last_epoch) is None else e)
             ]
             config = _chosen(applying[-1] if applying else codec, kind)
-            chains.append(CodecChain.from_config(_DEFAULTS[kind] if config is None else config))
+            default = getattr(DEFAULTS[codec.defaults], DIRECTIONS[kind])
+            chains.append(CodecChain.from_config(default if config is None else config))
         return cls(tuple(firsts), tuple(chains))
 
     def at(self, epoch: int) -> CodecChain:

@@ -314,6 +314,9 @@ class CodecSection(CodecDirections):
 
     rules: Annotated[tuple[CodecRule, ...], Field(strict=False, max_length=32)] = ()
     """Exceptions; of those that apply the last one that names the direction counts."""
+    defaults: Literal[1, 2] = 2
+    """Which chains `auto` stands for: those of this release, or of an older one whose session goes
+    on."""
 
 
 def _codecs(value: object) -> object:

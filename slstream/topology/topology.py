@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from slstream.errors import TopologyError
 from slstream.topology.checks import loss_metrics
@@ -38,6 +38,14 @@ _SHOWN = 5
 
 _LOCAL_KEYS = ("transport", "durability", "timeouts", "threads", "checkpoints")
 """Facts of one party's machine, on which the others need not agree."""
+
+
+_UNUSED: tuple[tuple[str, str, JsonValue], ...] = (
+    ("codec", "rules", []),
+    ("codec", "defaults", 1),
+    ("training", "micro_batch_size", None),
+)
+"""Keys that the first sessions did not have, and what they had in their place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,6 +267,22 @@ class Topology:
         value: dict[str, JsonValue] = self.file.model_dump(mode="json", exclude=set(_LOCAL_KEYS))
         return _without_unused(_without_places(value))
 
+    def as_recorded(self, agreed: Mapping[str, object]) -> Self:
+        """With the default codecs of a recorded session, unless the file says which.
+
+        Args:
+            agreed: the session's :meth:`agreed`, of this release or of an older one.
+        """
+        recorded = agreed.get("codec")
+        if "defaults" in self.codec.model_fields_set or not isinstance(recorded, Mapping):
+            return self
+        try:
+            known = CodecSection.model_validate({"defaults": recorded.get("defaults", 1)})
+        except ValidationError:
+            return self  # a comparison of the two says what is wrong
+        codec = self.codec.model_copy(update={"defaults": known.defaults})
+        return replace(self, file=self.file.model_copy(update={"codec": codec}))
+
     def digest(self) -> str:
         """SHA-256, hex, of the canonical JSON of :meth:`agreed`."""
         text = json.dumps(self.agreed(), sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -293,9 +317,9 @@ def _without_places(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 def _without_unused(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    for section, key in (("codec", "rules"), ("training", "micro_batch_size")):
+    for section, key, unused in _UNUSED:
         keys = value[section]
-        if isinstance(keys, dict) and not keys[key]:
+        if isinstance(keys, dict) and keys[key] == unused:
             del keys[key]
     return value
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from slstream.codecs.chain import CodecChain
-from slstream.codecs.defaults import DEFAULT_BACKWARD, DEFAULT_EVALUATION, DEFAULT_FORWARD
+from slstream.codecs.defaults import DEFAULTS
 from slstream.errors import TopologyError
 from slstream.frames.header import FrameKind
 from slstream.party.codec_choice import CodecChoice, check_codecs
@@ -18,13 +18,16 @@ def chosen(party: str, kind: FrameKind, **codec: Any) -> CodecChoice:
     return CodecChoice.of(kind, CodecSection.model_validate(codec), party)
 
 
-def test_without_a_choice_the_default_chains_are_used() -> None:
+@pytest.mark.parametrize("number", [1, 2, None])
+def test_without_a_choice_the_default_chains_are_used(number: int | None) -> None:
+    section = {} if number is None else {"defaults": number}
+    chains = DEFAULTS[max(DEFAULTS) if number is None else number]
     for kind, default in (
-        (FrameKind.ACTIVATION, DEFAULT_FORWARD),
-        (FrameKind.GRADIENT, DEFAULT_BACKWARD),
-        (FrameKind.EVALUATION, DEFAULT_EVALUATION),
+        (FrameKind.ACTIVATION, chains.forward),
+        (FrameKind.GRADIENT, chains.backward),
+        (FrameKind.EVALUATION, chains.evaluation),
     ):
-        choice = chosen("bob", kind)
+        choice = chosen("bob", kind, **section)
         assert choice.at(1) == choice.at(65_535) == CodecChain.from_config(default)
         assert len(choice.chains) == 1
 

@@ -117,8 +117,24 @@ def test_differences_stand_any_json() -> None:
 
 def test_the_digest_is_fixed(tmp_path: Path) -> None:
     # A change means that parties with the old release refuse those with the new one.
-    digest = Topology.load(write(tmp_path)).digest()
+    path = write(tmp_path)
+    digest = Topology.load(path, ["codec.defaults=1"]).digest()
     assert digest == "91418fe1031af4cb3871607a27b83c0bc5030f7d73ac4ac7bff95a37e9d004f3"
+    assert Topology.load(path).digest() == "8ca02a1799bc79b2752e1e35d54abba76c6e2b8ab70be965d1b29f73ba3aebb4"
+
+
+def test_a_recorded_session_keeps_its_default_codecs(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    newest, older = Topology.load(path), Topology.load(path, ["codec.defaults=1"])
+    assert older.agreed() != newest.agreed()
+    assert newest.as_recorded(older.agreed()).agreed() == older.agreed()
+    assert newest.as_recorded(newest.agreed()).agreed() == newest.agreed()
+    # What a file says counts; and what is no number of defaults is left to the comparison.
+    assert older.as_recorded(newest.agreed()).agreed() == older.agreed()
+    codecs: list[object] = [{"defaults": 3}, {"defaults": "1"}, 7]
+    for codec in codecs:
+        agreed = {**newest.agreed(), "codec": codec}
+        assert newest.as_recorded(agreed).agreed() == newest.agreed()
 
 
 def from_python() -> dict[str, object]:
