@@ -393,6 +393,7 @@ class _Supervisor:
         return replace(
             lead,
             traffic=[entry for s in summaries.values() for entry in s.traffic],
+            choices=[choice for s in summaries.values() for choice in s.choices],
             time={party: s.time[party] for party, s in summaries.items()},
         )
 

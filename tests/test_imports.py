@@ -10,7 +10,7 @@ from tests.source_tree import PACKAGE, Finding, imports, package_sources
 
 BOTTOM = frozenset({"errors", "seeds"})
 BELOW_PROTOCOL = BOTTOM | {"topology", "codecs", "schemas", "frames"}
-BELOW_PARTY = BELOW_PROTOCOL | {"protocol", "transport"}
+BELOW_PARTY = BELOW_PROTOCOL | {"protocol", "transport", "adaptive"}
 BELOW_TOP = BELOW_PARTY | {"party"}
 
 MAY_IMPORT: dict[str, frozenset[str]] = {
@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "topology": BOTTOM,
     "codecs": BOTTOM,
     "schemas": BOTTOM | {"codecs"},
+    "adaptive": BOTTOM | {"codecs"},
     "frames": BOTTOM | {"schemas"},
     "transport": frozenset({"errors"}),  # bytes only: it knows nothing of what they mean
     "protocol": BELOW_PROTOCOL,

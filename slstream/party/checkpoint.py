@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from safetensors.torch import load, save
 from slstream.errors import CheckpointError
 from slstream.party.link_reader import LinkMark
 from slstream.party.model_state import ModelState
-from slstream.party.summary import TimeSpent, Traffic
+from slstream.party.summary import CodecChosen, TimeSpent, Traffic
 from slstream.protocol.actions import Cursor
 
 FORMAT = 1
@@ -52,6 +52,8 @@ class Standing:
     """Where its time had gone, over all its processes."""
     environment: dict[str, str]
     """The fingerprint of the process that wrote it."""
+    choices: list[CodecChosen] = field(default_factory=list)
+    """The latest codecs that this party chose by itself."""
 
     @property
     def place(self) -> tuple[int, int]:

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain as join
 
+from slstream.adaptive.ladder import ladder
 from slstream.codecs.chain import CodecChain
 from slstream.codecs.defaults import DEFAULTS
 from slstream.errors import CodecError
 from slstream.frames.header import FrameKind
-from slstream.topology.sections import CodecDirections, CodecSection
+from slstream.topology.checks import CHOSEN
+from slstream.topology.sections import ADAPTIVE, CodecDirections, CodecSection
 from slstream.topology.topology import Topology
 
 DIRECTIONS = {
@@ -61,6 +63,12 @@ class CodecChoice:
             chains.append(CodecChain.from_config(default if config is None else config))
         return cls(tuple(firsts), tuple(chains))
 
+    @classmethod
+    def adaptive(cls, kind: FrameKind, codec: CodecSection) -> CodecChoice:
+        """All chains that an adaptive choice may take, from the finest on; at each epoch any."""
+        chains = ladder(codec.defaults, DIRECTIONS[kind])
+        return cls((1,), chains)
+
     def at(self, epoch: int) -> CodecChain:
         """The chain of an epoch, counted from 1."""
         return self.by_span[bisect_right(self.first_epochs, epoch) - 1]
@@ -69,6 +77,22 @@ class CodecChoice:
     def chains(self) -> tuple[CodecChain, ...]:
         """All of them, each once, in the order of their first use."""
         return tuple(dict.fromkeys(self.by_span))
+
+
+def is_adaptive(kind: FrameKind, codec: CodecSection, party: str) -> bool:
+    """Whether the sender chooses from frame to frame.
+
+    Args:
+        kind: of a tensor.
+        codec: the topology's.
+        party: the feature party of the link.
+    """
+    sections = [codec, *(rule for rule in codec.rules if rule.party in (None, party))]
+    return (
+        codec.choice == ADAPTIVE
+        and DIRECTIONS[kind] in CHOSEN
+        and all(_chosen(section, kind) is None for section in sections)
+    )
 
 
 def check_codecs(topology: Topology) -> None:

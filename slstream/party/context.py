@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 
+from slstream.party.choices import Choices
 from slstream.party.compute import ComputeThread
 from slstream.party.divergences import Comparison
 from slstream.party.incarnation import Incarnation
@@ -33,6 +34,7 @@ class PartyContext:
     negotiation: Negotiation
     reporter: Reporter
     ledger: Ledger
+    choices: Choices = field(default_factory=Choices)
     times: Times
     files: PartyFiles
     comparison: Comparison
@@ -49,6 +51,7 @@ class PartyContext:
         """Forget what was counted and deferred for a session that never began."""
         await self.compute.forget()
         self.ledger.clear()
+        self.choices.restore([])
         self.times.clear()
 
     def finish(self, session: str, outcome: Outcome, rows: Rows, started_at: float) -> Summary:
@@ -79,6 +82,7 @@ class PartyContext:
             },
             party_rows=outcome.party_rows,
             traffic=self.ledger.traffic(),
+            choices=self.choices.made,
             time={self.party.id: spent},
             weights=outcome.weights,
             environment=self.environment,

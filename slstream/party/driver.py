@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict
 from time import perf_counter
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from slstream.errors import (
 from slstream.frames.frame import Frame
 from slstream.frames.header import FrameKind
 from slstream.frames.topics import link_topic
+from slstream.frames.wire_size import Headers
 from slstream.party.batches import RowArray
 from slstream.party.checkpoint import Checkpoint, Standing
 from slstream.party.checkpoint_writer import CheckpointWriter
@@ -30,6 +32,7 @@ from slstream.party.model_state import Trained
 from slstream.party.outbound import Outbound, Outgoing
 from slstream.party.party_files import mismatch
 from slstream.party.recent_activations import Place as TensorPlace
+from slstream.party.summary import CodecChosen
 from slstream.party.telemetry import PartyState
 from slstream.protocol.actions import (
     Action,
@@ -57,6 +60,9 @@ from slstream.protocol.actions import (
 from slstream.protocol.messages import Abort, Message, Refuse, encode_message
 from slstream.protocol.session import Outcome, Session
 from slstream.topology.apply_command import apply_command
+
+CHOICE_HEADER = "choice"
+"""Of a record: why the sender chose the codec of its frame, in words."""
 
 LAST_WORD_S = 2.0
 """How long a failing party tries to tell its peers why."""
@@ -163,11 +169,17 @@ class Driver:
                 ledger=context.ledger,
                 times=context.times,
                 on_logged=self._compare,
+                speed=context.negotiation.link_speed(peer),
                 # A replay shall end at the frame that the log does not have.
                 most_under_way=MOST_UNDER_WAY if take_over else 0,
             )
             self._inbound[peer] = Inbound(
-                context.transport, from_peer, peer, context.times, in_order=not take_over
+                context.transport,
+                from_peer,
+                peer,
+                context.times,
+                context.negotiation.link_speed(peer),
+                in_order=not take_over,
             )
             if take_over:
                 await self._outbound[peer].fence()
@@ -271,9 +283,11 @@ class Driver:
                 return self._cursor
             case EpochEnd():
                 self._cursor = action.cursor
+                self._guard(action.metrics)
                 await self._keep()
                 return None
             case _:
+                await self._read_back(action)
                 result = await self._local.perform(action, self._places())
                 self._note(result)
                 match action:
@@ -282,6 +296,25 @@ class Driver:
                     case Update() | BaseSteps() | FuseSteps():
                         await self._step_done(action.step)
                 return result
+
+    def _guard(self, metrics: Mapping[str, float]) -> None:
+        quality = self._context.negotiation.quality
+        if "loss" in metrics and quality.evaluated(metrics["loss"]):
+            _logger.info("adaptive codecs: validation is worse", extra={"lifts": quality.lifts})
+
+    async def _read_back(self, action: Action) -> None:
+        """Have what is encoded again take the codecs that were chosen for it."""
+        match action:
+            case Forward(kind=kind):
+                peers: Sequence[str] = self._peers
+            case Fuse():
+                peers, kind = self._peers, FrameKind.GRADIENT
+            case _:
+                return
+        negotiation = self._context.negotiation
+        for peer in peers:
+            if negotiation.chooses(peer, kind):
+                negotiation.expect(peer, kind, await self._outbound[peer].logged_schema(kind))
 
     async def _begin(self) -> Cursor:
         """Go on from the newest checkpoint that the log supports, if there is one."""
@@ -315,6 +348,9 @@ class Driver:
         for peer, mark in standing.outbound.items():
             self._outbound[peer].seek(mark)
         context.ledger.restore(standing.traffic)
+        context.choices.restore(standing.choices)
+        for metrics in standing.cursor.history:
+            self._guard(metrics)
         context.times.earlier = standing.time
         epochs, steps = standing.place
         _logger.info("checkpoint loaded", extra={"epochs": epochs, "steps": steps})
@@ -359,6 +395,7 @@ class Driver:
             inbound={peer: end.mark for peer, end in self._inbound.items()},
             outbound={peer: end.mark for peer, end in self._outbound.items()},
             traffic=context.ledger.traffic(),
+            choices=context.choices.made,
             time=context.times.spent(perf_counter() - self.started_at, context.compute.busy_s),
             environment=context.environment,
         )
@@ -404,10 +441,36 @@ class Driver:
                 epoch=action.epoch,
                 step=action.step,
                 micro_batch=action.micro_batch,
+                headers=self._headers(action),
             )
         )
+        if action.payload.choice:
+            self._tell_choice(action)
         if stands.kind in DIRECTIONS:
             await self._follow(action.peer, stands)
+
+    def _headers(self, action: Send) -> Headers:
+        """What is noted beside a frame where codecs are chosen."""
+        reason = action.payload.choice
+        chosen = ((CHOICE_HEADER, reason.encode()),) if reason else ()
+        return chosen + self._context.negotiation.link_speed(action.peer).headers()
+
+    def _tell_choice(self, action: Send) -> None:
+        context, schema_id = self._context, action.payload.schema_id
+        if schema_id is None:
+            return
+        choice = CodecChosen(
+            sender=context.party.id,
+            receiver=action.peer,
+            kind=action.kind.label,
+            epoch=action.epoch,
+            step=action.step,
+            codec=context.negotiation.codec_text(action.peer, action.kind, schema_id),
+            reason=action.payload.choice,
+        )
+        context.choices.add(choice)
+        _logger.info("codec chosen", extra=asdict(choice))
+        context.reporter.update(lasting=True, message=str(choice))
 
     async def _follow(self, peer: str, frame: Outgoing) -> None:
         """Have codecs know of a tensor that was sent what its receiver will."""

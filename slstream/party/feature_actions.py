@@ -185,14 +185,13 @@ class FeatureActions:
 
     def _forward(self, action: Forward) -> Payload:
         part, (data, _) = self._aligned(), self._loaded()
-        coder = self._negotiation.encoder(self._label_party, action.kind, action.epoch)
         place = action.epoch, action.step, action.micro_batch
         rows = data.rows_at(action.kind, place)
         if action.kind is FrameKind.EVALUATION:
             activation = as_array(part.evaluate(rows))
         else:
             activation = part.start(rows, place)
-        return coder.encode(activation, rows, place)
+        return self._negotiation.encode(self._label_party, action.kind, activation, rows, place)
 
     def _recompute(self, action: Recompute) -> None:
         place = action.epoch, action.step, 0

@@ -40,8 +40,8 @@ async def follow(context: PartyContext) -> Summary:
         if summary is not None and _goes_on(context, summary.session):
             _logger.info("nothing is left to do in the session", extra={"session": done})
             return summary
-        announce = _left_behind(context, done) or await context.lobby.wait(
-            partial(_is_not, done),
+        announce = await context.lobby.wait(
+            partial(_next, context, done),
             timeout_s=context.topology.timeouts.peer_s,
             on_tick=lambda waited_s: _tell_waiting(context, waited_s),
         )
@@ -124,6 +124,12 @@ def _objection(context: PartyContext, announce: Announce) -> str | None:
     return None
 
 
+def _next(context: PartyContext, done: str | None) -> Announce | None:
+    """The session to follow, as far as the lobby is known."""
+    unfinished = (each for each in reversed(context.lobby.unfinished) if each.session != done)
+    return _left_behind(context, done) or next(unfinished, None)
+
+
 def _left_behind(context: PartyContext, done: str | None) -> Announce | None:
     """The session that ended while this party was away, when it lacks its own end of it."""
     session = context.files.newest_session()
@@ -141,10 +147,6 @@ def _goes_on(context: PartyContext, session: str) -> bool:
         announce.session == session and continues(announce, context.topology)
         for announce in context.lobby.unfinished
     )
-
-
-def _is_not(done: str | None, announce: Announce) -> bool:
-    return announce.session != done
 
 
 async def _tell_waiting(context: PartyContext, waited_s: float) -> None:

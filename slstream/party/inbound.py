@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from time import monotonic
+from time import monotonic, time
 
 from slstream.errors import PeerTimeout, RemoteProtocolError
 from slstream.frames.header import FrameKind
 from slstream.party.doing import doing
 from slstream.party.link_reader import LinkMark, LinkReader, Place
+from slstream.party.link_speed import LinkSpeed
 from slstream.party.times import Times
 from slstream.protocol.actions import Arrival, raise_if_over
-from slstream.transport.contract import Transport
+from slstream.transport.contract import StoredRecord, Transport
 
 TICK_S = 1.0
 """How often a waiting party says what it waits for, and looks at its other links."""
 
 _SAY_AGAIN_S = 30.0
 """How often a wait that goes on is logged."""
+
+_BLOCKED_S = 0.001
+"""A wait that was shorter may have been for a record that had come before."""
 
 _logger = logging.getLogger(__name__)
 
@@ -36,6 +40,7 @@ class Inbound:
         topic: str,
         sender: str,
         times: Times,
+        speed: LinkSpeed,
         *,
         in_order: bool = False,
     ) -> None:
@@ -46,6 +51,7 @@ class Inbound:
             topic: of the link.
             sender: the peer.
             times: gets the seconds of reading and waiting.
+            speed: of the link; learns what was waited for, and what the peer says of it.
             in_order: let frames that came before the peer gave up be taken first.
         """
         self.sender = sender
@@ -54,7 +60,10 @@ class Inbound:
         """Where the frame that was taken last ends."""
         self._times = times
         self._transport = transport
-        self._reader = LinkReader(transport, topic, sender, times)
+        self._speed = speed
+        self._reader = LinkReader(transport, topic, sender, times, self._note)
+        self._came_bytes, self._came_ms = 0, 0
+        """Of the records that were read last: their size, and when the log took the last one."""
 
     @property
     def topic(self) -> str:
@@ -73,6 +82,11 @@ class Inbound:
     async def read_ahead(self) -> None:
         """Take what the log holds, within a budget, without waiting."""
         await self._reader.read_ahead()
+
+    def _note(self, record: StoredRecord) -> None:
+        self._speed.heed(record.headers)
+        self._came_bytes += len(record.value)
+        self._came_ms = max(self._came_ms, record.timestamp_ms)
 
     @property
     def is_ready(self) -> bool:
@@ -138,15 +152,19 @@ class Inbound:
         say_at_s = 0.0
         reader = self._reader
         while not reader.is_ready:
-            place = reader.place
+            place, asked = reader.place, monotonic()
             # Ticks go by the clock: records that complete no frame must not put them off.
             with self._times.measure("waiting_s"), doing(f"read from {self.sender} ({place})"):
                 came = await self._transport.wait(
                     place.topic, place.offset, timeout_s=min(TICK_S, timeout_s)
                 )
+            waited_s, arrived_s = monotonic() - asked, time()
             if came:
+                self._came_bytes, self._came_ms = 0, 0
                 await reader.read_ahead()
                 self.raise_if_over()
+                if waited_s >= _BLOCKED_S:
+                    self._arrived(arrived_s)
             now = monotonic()
             if reader.is_ready or (came and now - ticked < TICK_S):
                 continue
@@ -161,3 +179,8 @@ class Inbound:
                 where = {"topic": place.topic, "offset": place.offset}
                 _logger.info("waiting", extra={"for": what, "waited_s": round(waited_s), **where})
             await on_tick(waited_s)
+
+    def _arrived(self, at_s: float) -> None:
+        """Let the link's speed be known from records that came while they were waited for."""
+        if self._came_bytes:
+            self._speed.from_log.add(self._came_bytes, self._came_ms / 1000, at_s)

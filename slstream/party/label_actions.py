@@ -261,9 +261,7 @@ class LabelActions:
         self._loss = loss if action.micro_batch == 0 else self._loss + loss
         self._latest = activations
         return {
-            peer: self._negotiation.encoder(peer, FrameKind.GRADIENT, action.epoch).encode(
-                gradient, rows, place
-            )
+            peer: self._negotiation.encode(peer, FrameKind.GRADIENT, gradient, rows, place)
             for peer, gradient in gradients.items()
         }, self._loss
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from slstream.errors import RemoteProtocolError, SequenceError, SlstreamError
@@ -12,7 +13,7 @@ from slstream.frames.link import FrameReader, LinkPosition
 from slstream.party.doing import RESTORE, doing, or_restored
 from slstream.party.times import Times
 from slstream.protocol.messages import Abort, Message, Refuse, decode_message
-from slstream.transport.contract import Transport
+from slstream.transport.contract import StoredRecord, Transport
 
 READ_AHEAD_BYTES = 16_777_216
 """What is held of a link that is read ahead; more stays in the log."""
@@ -45,14 +46,30 @@ class LinkMark:
 class LinkReader:
     """A link's log as a queue of frames."""
 
-    def __init__(self, transport: Transport, topic: str, sender: str, times: Times) -> None:
-        """Start at the beginning of an existing topic."""
+    def __init__(
+        self,
+        transport: Transport,
+        topic: str,
+        sender: str,
+        times: Times,
+        on_record: Callable[[StoredRecord], None] = lambda record: None,
+    ) -> None:
+        """Start at the beginning of an existing topic.
+
+        Args:
+            transport: holds the log.
+            topic: of the link.
+            sender: the party that writes to it.
+            times: gets the seconds of reading.
+            on_record: called with each record, once it has been found to be one of the link.
+        """
         self.topic = topic
         self.sender = sender
         self.last_word: Message | None = None
         """With which the sender gave up, as soon as it is read."""
         self._transport = transport
         self._times = times
+        self._on_record = on_record
         self.seek(LinkMark())
 
     def seek(self, mark: LinkMark) -> None:
@@ -79,6 +96,10 @@ class LinkReader:
     def is_ready(self) -> bool:
         """Whether a frame can be taken without reading."""
         return bool(self._ready)
+
+    def peek(self) -> Frame:
+        """The next frame, which was read before, and stays."""
+        return self._ready[0][0]
 
     def take(self) -> Frame:
         """The next frame, which was read before."""
@@ -119,6 +140,7 @@ class LinkReader:
                     f"{remedy}"
                 ) from error
             self._offset = record.offset + 1
+            self._on_record(record)
             if frame is not None:
                 self._ready.append((frame, record.offset))
                 self._ready_cost += _FRAME_COST + len(frame.payload)

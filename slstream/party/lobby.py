@@ -136,15 +136,15 @@ class Lobby:
 
     async def wait(
         self,
-        accept: Callable[[Announce], bool],
+        choose: Callable[[], Announce | None],
         *,
         timeout_s: float,
         on_tick: Callable[[float], Awaitable[None]],
     ) -> Announce:
-        """The newest unfinished session that ``accept`` takes, now or as soon as there is one.
+        """The session that ``choose`` names, now or as soon as there is one.
 
         Args:
-            accept: called with each candidate, newest first.
+            choose: called after each look at the lobby.
             timeout_s: how long to wait.
             on_tick: awaited about once a second with the seconds waited so far.
 
@@ -155,9 +155,8 @@ class Lobby:
         say_at_s = 0.0
         while True:
             await self.refresh()
-            for announce in reversed(self.unfinished):
-                if accept(announce):
-                    return announce
+            if (announce := choose()) is not None:
+                return announce
             came = await self._transport.wait(
                 self._topic, self._offset, timeout_s=min(_TICK_S, timeout_s)
             )

@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 
+from slstream.adaptive.quality import QualityFloor
 from slstream.codecs.chain import CodecChain
-from slstream.codecs.contract import StateSpec
+from slstream.codecs.contract import RowArray, StateSpec
 from slstream.codecs.registry import known_ids
 from slstream.errors import InvalidSchema, SessionRefused, UnknownSchema
 from slstream.frames.header import FrameKind
-from slstream.party.codec_choice import CodecChoice
-from slstream.party.recent_activations import RecentActivations
+from slstream.party.adaptive_encoder import AdaptiveEncoder
+from slstream.party.codec_choice import DIRECTIONS, CodecChoice, is_adaptive
+from slstream.party.link_speed import LinkSpeed
+from slstream.party.recent_activations import Place, RecentActivations
 from slstream.party.registry_log import RegistryLog
 from slstream.party.tensor_coder import OnTensor, TensorCoder, not_watched
 from slstream.party.times import Times
+from slstream.protocol.actions import Payload
 from slstream.schemas.compatibility import reading_differences
 from slstream.schemas.document import ContentSchema, SchemaKind, TensorSchema
+from slstream.topology.sections import ADAPTIVE
 from slstream.topology.topology import Topology
 
 TENSOR = "cut"
@@ -64,6 +70,13 @@ class Negotiation:
         self._coders: dict[tuple[str, FrameKind], dict[int, TensorCoder]] = {}
         self._content_ids: dict[FrameKind, int] = {}
         self._recent: dict[str, RecentActivations] = {}
+        self._adaptive: dict[tuple[str, FrameKind], AdaptiveEncoder] = {}
+        self._link_speeds: dict[str, LinkSpeed] = {}
+        budget = topology.codec.budget
+        self.quality = QualityFloor(
+            max_metric_loss=budget.max_metric_loss, floor_db=budget.floor_db
+        )
+        """What adaptive choices keep to."""
 
     async def open(self) -> None:
         """Register the schemas of frames without a tensor; every link uses the same."""
@@ -79,7 +92,9 @@ class Negotiation:
             receiver: party id.
             cut: shape of one row.
         """
-        choice = self._choice(kind, receiver)
+        codec, feature_party = self._topology.codec, self._feature_party(receiver)
+        adaptive = is_adaptive(kind, codec, feature_party)
+        choice = CodecChoice.adaptive(kind, codec) if adaptive else self._choice(kind, receiver)
         coders: dict[int, TensorCoder] = {}
         for chain in choice.chains:
             schema_id = await self._registry.register(_schema(kind, cut, chain))
@@ -88,6 +103,14 @@ class Negotiation:
             )
         self._choices[receiver, kind] = choice
         self._coders[receiver, kind] = coders
+        if adaptive:
+            direction = DIRECTIONS[kind]
+            self._adaptive[receiver, kind] = AdaptiveEncoder(
+                coders,
+                seconds_per_byte=lambda: self.link_speed(receiver).seconds_per_byte,
+                floor_db=lambda: self.quality.floor_db(direction),
+                times=self._times,
+            )
 
     async def adopt(
         self, sender: str, schemas: Mapping[str, Sequence[int]], cut: tuple[int, ...]
@@ -209,10 +232,34 @@ class Negotiation:
             if peer == receiver
         }
 
-    def encoder(self, receiver: str, kind: FrameKind, epoch: int) -> TensorCoder:
-        """Encodes what this party sends in an epoch."""
-        chain = self._choices[receiver, kind].at(epoch)
-        return next(c for c in self._coders[receiver, kind].values() if c.chain == chain)
+    def encode(
+        self,
+        receiver: str,
+        kind: FrameKind,
+        tensor: npt.NDArray[np.float32],
+        rows: RowArray,
+        place: Place,
+    ) -> Payload:
+        """Encode what this party sends; see :meth:`TensorCoder.encode`."""
+        adaptive = self._adaptive.get((receiver, kind))
+        if adaptive is not None:
+            return adaptive.encode(tensor, rows, place)
+        chain = self._choices[receiver, kind].at(place[0])
+        coders = self._coders[receiver, kind].values()
+        return next(c for c in coders if c.chain == chain).encode(tensor, rows, place)
+
+    def link_speed(self, peer: str) -> LinkSpeed:
+        """Of the link to a peer."""
+        tells = self._topology.codec.choice == ADAPTIVE
+        return self._link_speeds.setdefault(peer, LinkSpeed(tells=tells))
+
+    def chooses(self, receiver: str, kind: FrameKind) -> bool:
+        """Whether this party chooses the codec of each of these frames."""
+        return (receiver, kind) in self._adaptive
+
+    def expect(self, receiver: str, kind: FrameKind, schema_id: int | None) -> None:
+        """Say with which schema the log holds the frame that is encoded next, if it does."""
+        self._adaptive[receiver, kind].expect(schema_id)
 
     def coder(self, peer: str, kind: FrameKind, schema_id: int) -> TensorCoder:
         """Decodes what was written with a schema that was negotiated with a peer."""

@@ -7,15 +7,17 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 from slstream.errors import Fenced, SessionAborted
 from slstream.frames.frame import Frame
 from slstream.frames.header import FrameKind
 from slstream.frames.link import MAX_FRAME_BYTES, FrameRecord, FrameWriter, record_headers
-from slstream.frames.wire_size import frame_wire_size
+from slstream.frames.wire_size import Headers, frame_wire_size, record_size
 from slstream.party.doing import doing, or_restored
 from slstream.party.ledger import Ledger
 from slstream.party.link_reader import LinkMark, LinkReader, Place
+from slstream.party.link_speed import LinkSpeed
 from slstream.party.times import Times
 from slstream.transport.contract import Record, Transport
 
@@ -44,6 +46,8 @@ class Outgoing:
     """From 1, or 0 outside of training."""
     step: int = 0
     micro_batch: int = 0
+    headers: Headers = ()
+    """Of its first record, besides those that every frame has."""
 
     def __str__(self) -> str:
         place = f" of epoch {self.epoch}, step {self.step}" if self.epoch else ""
@@ -92,6 +96,7 @@ class Outbound:
         ledger: Ledger,
         times: Times,
         on_logged: OnLogged,
+        speed: LinkSpeed,
         most_under_way: int = 0,
     ) -> None:
         """Use an existing topic; the log is read from its beginning.
@@ -105,6 +110,7 @@ class Outbound:
             ledger: counts what is sent.
             times: gets the seconds that a session waits for the log.
             on_logged: awaited for each frame that the log holds already.
+            speed: of the link; learns how long appends take.
             most_under_way: tensors whose appends need not be confirmed when :meth:`send` returns,
                 so that a log far away does not cost a round trip for each. A message is always
                 confirmed, and all that was sent before it.
@@ -117,6 +123,7 @@ class Outbound:
         self._ledger = ledger
         self._times = times
         self._on_logged = on_logged
+        self._speed = speed
         self._log = LinkReader(transport, topic, sender, times)
         self._catching_up = True
         self._end = 0
@@ -189,6 +196,21 @@ class Outbound:
         if logged is None:
             return frame
         return replace(frame, schema_id=logged.schema_id, payload=logged.payload)
+
+    async def logged_schema(self, kind: FrameKind) -> int | None:
+        """Schema id of the frame that the log holds in the next one's place.
+
+        Args:
+            kind: of the next one.
+
+        Returns:
+            ``None`` when the log ends before it, or has another kind of frame there.
+        """
+        while self._catching_up and not self._log.is_ready:
+            if not await self._log.read_ahead():
+                return None
+        logged = self._log.peek() if self._catching_up else None
+        return logged.schema_id if logged is not None and logged.kind is kind else None
 
     async def settle(self) -> None:
         """Wait until no frame is under way.
@@ -317,7 +339,7 @@ class Outbound:
             incarnation=self._incarnation,
             next_sequence=sequence,
         )
-        return writer.write(
+        first, *others = writer.write(
             kind=frame.kind,
             schema_id=frame.schema_id,
             payload=frame.payload,
@@ -326,19 +348,22 @@ class Outbound:
             micro_batch=frame.micro_batch,
             window=WINDOW,
         )
+        return [replace(first, headers=first.headers + frame.headers), *others]
 
     async def _append(self, records: list[FrameRecord], what: str) -> int:
-        place = Place(topic=self.topic, offset=self._end)
+        place, began_s = Place(topic=self.topic, offset=self._end), perf_counter()
         with doing(f"{what} ({place})"), or_restored():
-            return await self._transport.append(
+            offset = await self._transport.append(
                 self.topic,
                 [Record(key=r.key, headers=r.headers, value=r.value) for r in records],
             )
+        self._speed.to_log.add(sum(len(r.value) for r in records), began_s, perf_counter())
+        return offset
 
     def _count(self, frame: Outgoing) -> None:
         key, headers = self._sender.encode(), record_headers(frame.kind, frame.epoch, frame.step)
-        raw, wire = (
-            frame_wire_size(size, key=key, headers=headers)
-            for size in (frame.raw_bytes, len(frame.payload))
-        )
+        raw = frame_wire_size(frame.raw_bytes, key=key, headers=headers)
+        wire = frame_wire_size(len(frame.payload), key=key, headers=headers)
+        # Another record's framing without these headers is what they add.
+        wire += record_size(key, frame.headers, 0) - record_size(key, (), 0)
         self._ledger.count(self.receiver, frame.kind, frame.codec, raw_bytes=raw, wire_bytes=wire)

@@ -27,6 +27,28 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CodecChosen:
+    """A change of codec by the sender's own choice."""
+
+    sender: str
+    receiver: str
+    kind: str
+    """``activation`` or ``gradient``."""
+    epoch: int
+    step: int
+    """With which it began."""
+    codec: str
+    """Short text of the chain."""
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind} to {self.receiver} as {self.codec} from epoch {self.epoch}, step "
+            f"{self.step}: {self.reason}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimeSpent:
     """Where one party's seconds of wall time went."""
 
@@ -80,6 +102,8 @@ class Summary:
     party_rows: dict[str, int] = field(default_factory=dict)
     """Rows in each party's own table."""
     traffic: list[Traffic] = field(default_factory=list)
+    choices: list[CodecChosen] = field(default_factory=list)
+    """The latest codecs that parties chose by themselves; the log has all."""
     time: dict[str, TimeSpent] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each party's ``model.safetensors``."""
@@ -124,6 +148,7 @@ class Summary:
         try:
             found = {k: v for k, v in document.items() if k in cls.__slots__}
             found["traffic"] = [Traffic(**entry) for entry in found["traffic"]]
+            found["choices"] = [CodecChosen(**entry) for entry in found.get("choices", [])]
             found["time"] = {k: TimeSpent(**entry) for k, entry in found["time"].items()}
             if found["baseline"] is not None:
                 found["baseline"] = Baseline(**found["baseline"])

@@ -29,6 +29,8 @@ class Payload:
     """Size of the same tensor as uncompressed float32."""
     schema_id: int | None = None
     """Says how to decode it; ``None`` for what is no tensor, whose kind says it all."""
+    choice: str = ""
+    """Why it is encoded otherwise than the one before, where the sender chooses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

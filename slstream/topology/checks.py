@@ -8,8 +8,10 @@ from pathlib import Path
 from slstream.topology.document import KeyPath, Problem
 from slstream.topology.nearest import hint
 from slstream.topology.sections import (
+    ADAPTIVE,
     CodecDirections,
     CodecRule,
+    CodecSection,
     DataSource,
     FederationFile,
     PartySection,
@@ -28,6 +30,9 @@ MOST_SLICES = 256
 
 DIRECTIONS = ("forward", "backward", "evaluation")
 """What a codec chain is chosen for."""
+
+CHOSEN = ("forward", "backward")
+"""What an adaptive choice is made for."""
 
 _OPTIMIZER_KEYS: dict[str, frozenset[str]] = {
     "adam": frozenset({"lr", "betas", "eps", "weight_decay", "amsgrad"}),
@@ -59,6 +64,7 @@ def check_federation(file: FederationFile) -> Iterator[Problem]:
     yield from _check_chains(("codec",), file.codec)
     for index, rule in enumerate(file.codec.rules):
         yield from _check_codec_rule(("codec", "rules", index), rule, file)
+    yield from _check_choice(file.codec)
 
 
 _SCHEDULE_KEYS = {
@@ -94,6 +100,22 @@ def _check_schedule(file: FederationFile) -> Iterator[Problem]:
             text=f"expected at most {MOST_SLICES} slices of a batch of "
             f"{file.training.batch_size}, found {-(-file.training.batch_size // slices)}",
         )
+
+
+def _check_choice(codec: CodecSection) -> Iterator[Problem]:
+    given = [key for key, value in codec.budget if value is not None]
+    if given and codec.choice != ADAPTIVE:
+        yield Problem(path=("codec", "budget"), text="it is for an adaptive choice; add choice")
+    if len(given) > 1:
+        yield Problem(path=("codec", "budget"), text=f"expected one of {' and '.join(given)}")
+    if codec.choice != ADAPTIVE:
+        return
+    if codec.defaults == 1:
+        text = "the adaptive choice came with defaults 2; remove it"
+        yield Problem(path=("codec", "defaults"), text=text)
+    if all(getattr(codec, direction) is not None for direction in CHOSEN):
+        text = f"every direction has a codec; leave out {' or '.join(CHOSEN)}, or choice"
+        yield Problem(path=("codec", "choice"), text=text)
 
 
 def _check_codec_rule(path: KeyPath, rule: CodecRule, file: FederationFile) -> Iterator[Problem]:

@@ -309,9 +309,23 @@ class CodecRule(CodecDirections):
     """Up to and with which epoch; default: the last."""
 
 
+class CodecBudget(Section):
+    """How much an adaptive choice may lose; one of the two."""
+
+    max_metric_loss: Positive | None = None
+    """Points of AUC, accuracy or the like; default: 0.1."""
+    floor_db: Annotated[float, Field(ge=-20, le=200)] | None = None
+    """Signal-to-noise ratio of activations, at least; gradients may be 12 dB below it."""
+
+
 class CodecSection(CodecDirections):
     """What is on the wire, for all parties and epochs unless a rule says otherwise."""
 
+    choice: Literal["fixed", "adaptive"] = "fixed"
+    """`adaptive`: in each direction that neither this section nor a rule names, the sender chooses
+    from frame to frame what its link can carry quickest."""
+    budget: CodecBudget = CodecBudget()
+    """With `choice: adaptive`: how coarse it may become."""
     rules: Annotated[tuple[CodecRule, ...], Field(strict=False, max_length=32)] = ()
     """Exceptions; of those that apply the last one that names the direction counts."""
     defaults: Literal[1, 2] = 2
@@ -319,12 +333,19 @@ class CodecSection(CodecDirections):
     on."""
 
 
+ADAPTIVE = "adaptive"
+"""In the place of codecs: those that suit the link, from frame to frame."""
+
+
 def _codecs(value: object) -> object:
+    if value == ADAPTIVE:
+        return {"choice": ADAPTIVE}
     return {} if value == AUTO else value
 
 
 Codecs = Annotated[
-    CodecSection, BeforeValidator(_codecs, json_schema_input_type=Literal["auto"] | CodecSection)
+    CodecSection,
+    BeforeValidator(_codecs, json_schema_input_type=Literal["auto", "adaptive"] | CodecSection),
 ]
 
 

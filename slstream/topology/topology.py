@@ -43,6 +43,8 @@ _LOCAL_KEYS = ("transport", "durability", "timeouts", "threads", "checkpoints")
 _UNUSED: tuple[tuple[str, str, JsonValue], ...] = (
     ("codec", "rules", []),
     ("codec", "defaults", 1),
+    ("codec", "choice", "fixed"),
+    ("codec", "budget", {"max_metric_loss": None, "floor_db": None}),
     ("training", "micro_batch_size", None),
 )
 """Keys that the first sessions did not have, and what they had in their place."""

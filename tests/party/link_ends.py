@@ -9,6 +9,7 @@ from slstream.frames.header import FrameKind
 from slstream.frames.link import FrameWriter
 from slstream.party.ledger import Ledger
 from slstream.party.link_reader import LinkReader, Place
+from slstream.party.link_speed import LinkSpeed
 from slstream.party.outbound import Outbound, Outgoing
 from slstream.party.times import Times
 from slstream.protocol.messages import Message, encode_message
@@ -59,6 +60,7 @@ class Bob:
     ledger: Ledger = field(default_factory=lambda: Ledger("bob"))
     compared: list[Logged] = field(default_factory=list)
     most_under_way: int = 0
+    speed: LinkSpeed = field(default_factory=lambda: LinkSpeed(tells=True))
 
     def __post_init__(self) -> None:
         self.outbound = Outbound(
@@ -70,6 +72,7 @@ class Bob:
             ledger=self.ledger,
             times=Times(),
             on_logged=self._note,
+            speed=self.speed,
             most_under_way=self.most_under_way,
         )
 

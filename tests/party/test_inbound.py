@@ -19,6 +19,7 @@ from slstream.errors import (
 from slstream.frames.header import FrameKind
 from slstream.party.inbound import Inbound
 from slstream.party.link_reader import LinkMark
+from slstream.party.link_speed import LinkSpeed
 from slstream.party.times import Times
 from slstream.protocol.actions import Arrival
 from slstream.protocol.messages import Abort, Message, Ready, Refuse
@@ -33,7 +34,8 @@ class Ends:
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.bob = Bob(transport, 1)
-        self.inbound = Inbound(transport, TOPIC, "bob", Times())
+        self.speed = LinkSpeed(tells=True)
+        self.inbound = Inbound(transport, TOPIC, "bob", Times(), self.speed)
         self.ticks: list[float] = []
 
     async def next(self, timeout_s: float = 10.0) -> Arrival:
@@ -207,7 +209,7 @@ def test_a_last_word_comes_in_its_order_to_who_only_reads_the_log(
     on_link: OnLink, word: Message
 ) -> None:
     async def body(ends: Ends) -> None:
-        ends.inbound = Inbound(ends.transport, TOPIC, "bob", Times(), in_order=True)
+        ends.inbound = Inbound(ends.transport, TOPIC, "bob", Times(), ends.speed, in_order=True)
         await ends.bob.send(b"taken")
         await ends.bob.outbound.send(message(word))
         await ends.inbound.read_ahead()

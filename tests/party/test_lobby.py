@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,8 @@ def close(session: str, incarnation: int = 1, **changes: Any) -> Close:
     return Close(session=session, incarnation=incarnation, **fields)
 
 
-def accept(candidate: Announce) -> bool:
-    del candidate
-    return True
+def newest(lobby: Lobby) -> Callable[[], Announce | None]:
+    return lambda: next(reversed(lobby.unfinished), None)
 
 
 async def ignore(waited_s: float) -> None:
@@ -91,7 +90,7 @@ def test_what_is_not_for_this_federation_is_skipped(tmp_path: Path) -> None:
         async with lobby_of(tmp_path) as (lobby, transport):
             await transport.append(TOPIC, [Record(value=value) for value in hostile])
             await lobby.tell(announce("good"))
-            found = await lobby.wait(accept, timeout_s=5, on_tick=ignore)
+            found = await lobby.wait(newest(lobby), timeout_s=5, on_tick=ignore)
             assert found.session == "good"
             assert len(lobby.unfinished) == 1
 
@@ -112,16 +111,19 @@ def test_a_session_that_was_closed_never_opens_again(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_the_newest_session_that_is_accepted_is_taken(tmp_path: Path) -> None:
+def test_every_look_may_end_the_wait(tmp_path: Path) -> None:
     async def main() -> None:
-        async with lobby_of(tmp_path) as (lobby, _):
-            for session in ("s1", "s2", "s3"):
-                await lobby.tell(announce(session))
+        async with lobby_of(tmp_path) as (lobby, transport):
+            await lobby.tell(announce("s1"))
 
-            found = await lobby.wait(
-                lambda candidate: candidate.session != "s3", timeout_s=5, on_tick=ignore
-            )
-            assert found.session == "s2"
+            def choose() -> Announce | None:
+                return None if lobby.closed("s1") is None else lobby.announced("s1")
+
+            waiting = asyncio.create_task(lobby.wait(choose, timeout_s=20, on_tick=ignore))
+            await asyncio.sleep(0.05)
+            assert not waiting.done()
+            await Lobby(transport, "small", "alice").tell(close("s1"))
+            assert (await asyncio.wait_for(waiting, 0.9)).session == "s1"
 
     asyncio.run(main())
 
@@ -129,7 +131,7 @@ def test_the_newest_session_that_is_accepted_is_taken(tmp_path: Path) -> None:
 def test_waiting_wakes_on_an_announcement(tmp_path: Path) -> None:
     async def main() -> None:
         async with lobby_of(tmp_path) as (lobby, transport):
-            waiting = asyncio.create_task(lobby.wait(accept, timeout_s=20, on_tick=ignore))
+            waiting = asyncio.create_task(lobby.wait(newest(lobby), timeout_s=20, on_tick=ignore))
             await asyncio.sleep(0.05)
             other = Lobby(transport, "small", "alice")
             await other.tell(announce("late"))
@@ -158,7 +160,7 @@ def test_waiting_in_vain_names_party_topic_and_offset(
             disturbing = asyncio.create_task(disturb())
             try:
                 with pytest.raises(PeerTimeout) as caught:
-                    await lobby.wait(accept, timeout_s=1.5, on_tick=on_tick)
+                    await lobby.wait(newest(lobby), timeout_s=1.5, on_tick=on_tick)
             finally:
                 disturbing.cancel()
             message = str(caught.value)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from slstream.errors import SessionRefused
@@ -136,9 +137,10 @@ def test_a_link_whose_codec_changes_has_a_schema_for_each(tmp_path: Path) -> Non
         assert [len(offered[kind]) for kind in ("activation", "evaluation")] == [2, 1]
         await alice.adopt("bob", offered, CUT)
         for epoch, codec in ((1, "fp16"), (2, "fp16"), (3, "q8row"), (900, "q8row")):
-            encoder = bob.encoder("alice", FrameKind.ACTIVATION, epoch)
-            assert str(encoder.chain) == codec
-            reader = alice.coder("bob", FrameKind.ACTIVATION, encoder.schema_id)
+            tensor, rows = np.ones((2, *CUT), np.float32), np.arange(2)
+            sent = bob.encode("alice", FrameKind.ACTIVATION, tensor, rows, (epoch, 1, 0))
+            assert sent.schema_id is not None
+            reader = alice.coder("bob", FrameKind.ACTIVATION, sent.schema_id)
             assert str(reader.chain) == codec
 
     negotiate(tmp_path, body, topology(tmp_path, codec=chains))

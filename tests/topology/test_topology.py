@@ -120,7 +120,10 @@ def test_the_digest_is_fixed(tmp_path: Path) -> None:
     path = write(tmp_path)
     digest = Topology.load(path, ["codec.defaults=1"]).digest()
     assert digest == "91418fe1031af4cb3871607a27b83c0bc5030f7d73ac4ac7bff95a37e9d004f3"
-    assert Topology.load(path).digest() == "8ca02a1799bc79b2752e1e35d54abba76c6e2b8ab70be965d1b29f73ba3aebb4"
+    assert (
+        Topology.load(path).digest()
+        == "8ca02a1799bc79b2752e1e35d54abba76c6e2b8ab70be965d1b29f73ba3aebb4"
+    )
 
 
 def test_a_recorded_session_keeps_its_default_codecs(tmp_path: Path) -> None:

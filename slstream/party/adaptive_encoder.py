@@ -1,0 +1,58 @@
+"""Encodes with the chain that suits the link, or with the one that the log names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from slstream.adaptive.controller import Controller
+from slstream.codecs.contract import RowArray
+from slstream.party.recent_activations import Place
+from slstream.party.tensor_coder import TensorCoder
+from slstream.party.times import Times
+from slstream.protocol.actions import Payload
+
+
+class AdaptiveEncoder:
+    """One sender's frames of one kind on one link. Used by the compute thread only."""
+
+    def __init__(
+        self,
+        coders: Mapping[int, TensorCoder],
+        *,
+        seconds_per_byte: Callable[[], float | None],
+        floor_db: Callable[[], float],
+        times: Times,
+    ) -> None:
+        """Begin with nothing known.
+
+        Args:
+            coders: by schema id, in the order of the ladder.
+            seconds_per_byte: of the link.
+            floor_db: of the direction.
+            times: gets the seconds of choosing.
+        """
+        self._coders = list(coders.values())
+        self._ids = list(coders)
+        self._times = times
+        self._logged: int | None = None
+        chains = [coder.chain for coder in self._coders]
+        self._controller = Controller(chains, seconds_per_byte=seconds_per_byte, floor_db=floor_db)
+
+    def expect(self, schema_id: int | None) -> None:
+        """Say with which schema the log holds the next frame; ``None``: it does not."""
+        self._logged = schema_id
+
+    def encode(self, tensor: npt.NDArray[np.float32], rows: RowArray, place: Place) -> Payload:
+        """As :meth:`TensorCoder.encode`."""
+        if self._logged in self._ids:
+            rung, reason = self._ids.index(self._logged), ""
+            self._controller.follow(rung)
+        else:
+            with self._times.measure("codec_s"):
+                choice = self._controller.choose(tensor)
+            rung, reason = choice.rung, choice.reason
+        return replace(self._coders[rung].encode(tensor, rows, place), choice=reason)
