@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
-from slstream.adaptive.ladder import FIRST
 from slstream.adaptive.measure import Measure, measure, sample
 from slstream.codecs.chain import CodecChain
 from slstream.codecs.contract import FloatArray
@@ -17,9 +16,12 @@ MEASURE_EVERY = 64
 TRUST = 0.5
 """Weight of a new look against the ones before it."""
 WARM_UP = 4
-"""Frames on the first rung, until the link is known."""
+"""Frames on the first rung, at least: until the link is known."""
 GAIN = 0.15
 """Part of the predicted time that another chain must save."""
+WORTH = 0.03
+"""Part of the time from one frame to the next that a chain with more bytes must save: bytes have
+other costs than time."""
 DWELL_FRAMES = 10
 DWELL_S = 0.5
 """A choice stands for this long at least, unless it is not good enough."""
@@ -52,7 +54,7 @@ class Controller:
         clock: Callable[[], float] = monotonic,
         measure: Callable[[CodecChain, FloatArray], Measure] = measure,
     ) -> None:
-        """Begin on the first rung.
+        """Begin with the coarsest chain that is good enough, as the link may be slow.
 
         Args:
             chains: the ladder, from the finest to the coarsest.
@@ -67,11 +69,14 @@ class Controller:
         self._clock = clock
         self._measure = measure
         self._measures: list[Measure] = []
-        self._rung = FIRST
+        self._rung = 0
         self._begun = False
+        self._link_known = False
         self._frames = 0
         self._frames_on_rung = 0
-        self._since_s = clock()
+        self._since_s = self._last_s = clock()
+        self._interval_s = 0.0
+        """From one frame to the next, lately."""
 
     def choose(self, tensor: FloatArray) -> Choice:
         """The chain of the next frame.
@@ -79,14 +84,20 @@ class Controller:
         Args:
             tensor: that will be encoded; float32, finite.
         """
-        if self._frames % MEASURE_EVERY == 0:
+        if not self._measures or self._frames % MEASURE_EVERY == 0:
             self._look(tensor)
+        now_s = self._clock()
+        self._interval_s += 0.1 * (now_s - self._last_s - self._interval_s)
+        self._last_s = now_s
         self._frames += 1
         self._frames_on_rung += 1
+        if not self._measures:
+            return Choice(rung=self._rung, reason="")
         if not self._begun:
             self._begun = True
+            self._move(self._good()[-1])
             return Choice(rung=self._rung, reason="to begin with, until the link is known")
-        if self._frames <= WARM_UP or not self._measures:
+        if self._frames <= WARM_UP:
             return Choice(rung=self._rung, reason="")
         rung, reason = self._best(tensor.size)
         if rung != self._rung:
@@ -118,29 +129,38 @@ class Controller:
 
     def _best(self, elements: int) -> tuple[int, str]:
         """The rung to take, and why when it is another one."""
-        link, floor_db = self._seconds_per_byte(), self._floor_db()
+        link, good, now = self._seconds_per_byte(), self._good(), self._rung
         if link is None:
-            return self._rung, ""
+            best = now if now in good else good[-1]
+            return best, "" if best == now else self._too_coarse(now)
         times = [
             elements * (each.seconds_per_element + each.bytes_per_element * link)
             for each in self._measures
         ]
-        good = [i for i, each in enumerate(self._measures) if each.snr_db >= floor_db] or [0]
-        best, now = min(good, key=times.__getitem__), self._rung
-        rate = f"{1e-6 / link:.3g} MB/s" if link else "no time for bytes"
+        best = min(good, key=times.__getitem__)
         if now not in good:
-            return best, (
-                f"{self._measures[now].snr_db:.1f} dB are below the floor of {floor_db:.1f} dB; "
-                f"{self._text(best, times)} ({rate})"
-            )
+            return best, self._too_coarse(now)
         dwelt = self._frames_on_rung > DWELL_FRAMES and self._clock() - self._since_s >= DWELL_S
-        begins = self._frames == WARM_UP + 1
-        if best == now or not (dwelt or begins) or times[best] > (1 - GAIN) * times[now]:
+        begins, self._link_known = not self._link_known, True
+        wanted = GAIN * times[now]
+        if self._measures[best].bytes_per_element > self._measures[now].bytes_per_element:
+            wanted = max(wanted, WORTH * self._interval_s)
+        if best == now or not (dwelt or begins) or times[now] - times[best] < wanted:
             return now, ""
-        return best, f"{self._text(best, times)} instead of {1e3 * times[now]:.3g} ms ({rate})"
+        rate = f"{1e-6 / link:.3g} MB/s" if link else "no time for bytes"
+        return best, (
+            f"{1e3 * times[best]:.3g} ms at {self._measures[best].snr_db:.1f} dB instead of "
+            f"{1e3 * times[now]:.3g} ms ({rate})"
+        )
 
-    def _text(self, rung: int, times: Sequence[float]) -> str:
-        return f"{1e3 * times[rung]:.3g} ms at {self._measures[rung].snr_db:.1f} dB"
+    def _good(self) -> list[int]:
+        """The rungs that are good enough; the finest one in any case."""
+        floor_db = self._floor_db()
+        return [i for i, each in enumerate(self._measures) if each.snr_db >= floor_db] or [0]
+
+    def _too_coarse(self, rung: int) -> str:
+        found = self._measures[rung].snr_db
+        return f"{found:.1f} dB would be below the floor of {self._floor_db():.1f} dB"
 
 
 def _mixed(old: Measure, new: Measure) -> Measure:

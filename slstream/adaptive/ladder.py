@@ -34,9 +34,6 @@ LADDERS: Final[Mapping[int, Mapping[str, Rungs]]] = MappingProxyType(
 """By the number of the default codecs and by direction. None is ever changed: there are sessions
 with it. Chains without a state: one that is not used for a while costs nothing."""
 
-FIRST: Final = 2
-"""Index of the rung that a link begins with: fine, and small enough for any link."""
-
 
 def ladder(number: int, direction: str) -> tuple[CodecChain, ...]:
     """The chains of a direction.

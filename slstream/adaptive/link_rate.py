@@ -4,21 +4,24 @@ A transfer takes a delay, which is the same for all sizes, and the time of its b
 overlap the later one waits for the earlier one, so its bytes took no longer than the time from one
 arrival to the next.
 
-The delay is taken from small transfers, messages mostly. It may hold the difference of two clocks,
-so the beginning of a transfer may be told by another machine than its end.
+The delay is taken from transfers of at most a quarter of the bytes, messages at first. It may hold
+the difference of two clocks, so the beginning of a transfer may be told by another machine than its
+end.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from statistics import median
 
-SMALL_BYTES = 2048
-"""Transfers of fewer bytes tell the delay, others the rate."""
-
-_DELAYS = 16
+_DELAYS = 8
+"""Transfers of a size class that are remembered; the quickest tells the delay."""
 _RATES = 5
 """Transfers that an estimate rests on: their median follows a change after three."""
+_RATED_BYTES = 2048
+"""Smaller transfers tell too little of the rate."""
+_CLASSES = 2
+"""Size classes, each twice the one before, from a transfer down to those that tell its delay."""
 
 
 class LinkRate:
@@ -26,8 +29,10 @@ class LinkRate:
 
     def __init__(self) -> None:
         """Nothing is known."""
-        self._delays: deque[float] = deque(maxlen=_DELAYS)
-        self._rates: deque[float] = deque(maxlen=_RATES)
+        self._took_s: defaultdict[int, deque[float]] = defaultdict(lambda: deque(maxlen=_DELAYS))
+        """By size class, the bit length of the size."""
+        self._rated: deque[tuple[int, float, float]] = deque(maxlen=_RATES)
+        """Size, seconds from begin to end, and seconds since the end before."""
         self._last_ended_s = float("-inf")
 
     def add(self, size: int, began_s: float, ended_s: float) -> None:
@@ -40,13 +45,17 @@ class LinkRate:
         """
         took_s, since_last_s = ended_s - began_s, ended_s - self._last_ended_s
         self._last_ended_s = ended_s
-        if size < SMALL_BYTES:
-            self._delays.append(took_s)
-        elif self._delays:
-            bytes_took_s = min(took_s - min(self._delays), since_last_s)
-            self._rates.append(max(0.0, bytes_took_s) / size)
+        self._took_s[size.bit_length()].append(took_s)
+        if size >= _RATED_BYTES:
+            self._rated.append((size, took_s, since_last_s))
 
     @property
     def seconds_per_byte(self) -> float | None:
-        """The median of the latest transfers; ``None`` before the first."""
-        return median(self._rates) if self._rates else None
+        """The median of the latest transfers; ``None`` before the first that tells."""
+        rates = []
+        for size, took_s, since_last_s in self._rated:
+            below = size.bit_length() - _CLASSES
+            delays = [min(took) for bits, took in self._took_s.items() if bits <= below]
+            if delays:
+                rates.append(max(0.0, min(took_s - min(delays), since_last_s)) / size)
+        return median(rates) if rates else None

@@ -20,11 +20,12 @@ FLOORS_DB: Mapping[str, float] = {"forward": 12.0, "backward": 0.0}
 
 TOLERATED = 0.01
 """Part of the validation loss by which it may be above its best, with a budget of 0.1 points."""
-PATIENCE = 2
+PATIENCE = 3
 """Evaluations in a row above that, after which the floor is lifted."""
 LIFT_DB = 3.0
 """Half the noise."""
-MOST_LIFTS = 4
+MOST_LIFTS = 2
+"""When that does not help, noise is not the reason."""
 
 
 class QualityFloor:

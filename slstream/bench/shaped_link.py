@@ -62,9 +62,13 @@ class Link:
     """A cut begins each time this has passed since the opening; ``None``: never."""
     cut_for_s: float = 0.0
     """How long a cut lasts."""
+    later_rate_bps: float | None = None
+    """What the rate becomes; ``None``: it stays."""
+    later_at: float = 0.0
+    """When, as Unix time."""
 
     def __post_init__(self) -> None:
-        if self.rate_bps <= 0:
+        if min(self.rate_bps, self.later_rate_bps or self.rate_bps) <= 0:
             raise ConfigError(f"link: expected a rate above 0, found {self.rate_bps:g} bit/s")
         if min(self.rtt_s, self.jitter_s, self.cut_for_s) < 0:
             raise ConfigError("link: expected no negative duration, found one")
@@ -91,14 +95,16 @@ class Link:
 class Direction:
     """One direction of a link, and when it is free again."""
 
-    def __init__(self, link: Link, *, seed: str) -> None:
+    def __init__(self, link: Link, *, seed: str, opened_at: float = 0.0) -> None:
         """Open it at time 0.
 
         Args:
             link: what it is like.
             seed: of the jitter; equal seeds give equal jitter to equal transfers.
+            opened_at: time 0 as Unix time.
         """
         self._link = link
+        self._later_s = link.later_at - opened_at
         self._noise = random.Random(seed)
         self._free_s = 0.0
         self._last_arrival_s = 0.0
@@ -110,13 +116,18 @@ class Direction:
             size_bytes: 0 for a request or an acknowledgement, which takes its turn and the delay.
             entry_s: not before the opening.
         """
-        link = self._link
-        sent_s = self._sent(8 * size_bytes / link.rate_bps, max(entry_s, self._free_s))
+        link, begin_s = self._link, max(entry_s, self._free_s)
+        sent_s = self._sent(8 * size_bytes / self._rate_bps(begin_s), begin_s)
         self._free_s = sent_s
         late_s = self._noise.uniform(0, link.jitter_s)
         arrival_s = self._open(sent_s + link.rtt_s / 2 + late_s)
         self._last_arrival_s = max(self._last_arrival_s, arrival_s)
         return self._last_arrival_s
+
+    def _rate_bps(self, begin_s: float) -> float:
+        """Of a transfer; one that is under way when the rate changes keeps its own."""
+        later = self._link.later_rate_bps
+        return self._link.rate_bps if later is None or begin_s < self._later_s else later
 
     def _sent(self, takes_s: float, begin_s: float) -> float:
         """When the last bit leaves: cuts take no part in the time that it takes."""

@@ -19,6 +19,7 @@ from slstream.frames.header import FrameKind
 from slstream.frames.link import FrameReader
 from slstream.frames.topics import link_topic
 from slstream.party.address import log_url
+from slstream.party.driver import CHOICE_HEADER
 from slstream.party.summary import Summary
 from slstream.protocol.early_stop import LOWER_IS_BETTER
 from slstream.protocol.messages import Message, Ready, Verdict, decode_message
@@ -38,12 +39,26 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """A party's own choice of another codec."""
+
+    at: float
+    """When the log took the first record with it, as Unix time."""
+    sender: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShapedRun:
     """A training that is over."""
 
     summary: Summary
     evaluations: tuple[Evaluation, ...]
     """By epoch."""
+    choices: tuple[Chosen, ...] = ()
+    """Those of every link, in the order of their times."""
+    ended_at: float = 0.0
+    """Unix time of the last evaluation."""
 
     @property
     def training_s(self) -> float:
@@ -99,40 +114,59 @@ def train(topology: Topology, link: Link, *, directory: Path) -> ShapedRun:
     try:
         # A party that is started again would spoil the times.
         summary = run_session(topology, directory=directory, restarts=0, program=program)
-        evaluations = asyncio.run(_evaluations(topology, directory, summary.session))
+        run = asyncio.run(_read_run(topology, directory, summary))
     finally:
         if topology.transport is not None:
             asyncio.run(_remove(topology.transport, topology.federation))
     metric = topology.metrics[0]
-    if not evaluations or any(metric not in each.metrics for each in evaluations):
+    if not run.evaluations or any(metric not in each.metrics for each in run.evaluations):
         raise ModelError(
             f"seed {topology.seed}: expected the metric {metric} after every epoch, found an epoch "
             "without it: there are no validation rows, or they do not define it, or its outputs "
             "are not finite"
         )
-    return ShapedRun(summary=summary, evaluations=evaluations)
+    return run
 
 
-async def _evaluations(topology: Topology, directory: Path, session: str) -> tuple[Evaluation, ...]:
+async def _read_run(topology: Topology, directory: Path, summary: Summary) -> ShapedRun:
+    session = summary.session
     label, peers = topology.label_party.id, [party.id for party in topology.feature_parties]
     async with await open_transport(log_url(topology, directory), read_only=True) as log:
+        to_label = {p: link_topic(topology.federation, p, label, session) for p in peers}
+        to_peers = [link_topic(topology.federation, label, p, session) for p in peers]
         ready_ms = [
             at_ms
-            for peer in peers
-            async for message, at_ms in _messages(
-                log, link_topic(topology.federation, peer, label, session)
-            )
+            for topic in to_label.values()
+            async for message, at_ms in _messages(log, topic)
             if isinstance(message, Ready)
         ]
-        return tuple(
-            [
-                Evaluation(at_s=(at_ms - max(ready_ms)) / 1000, metrics=message.metrics)
-                async for message, at_ms in _messages(
-                    log, link_topic(topology.federation, label, peers[0], session)
-                )
-                if isinstance(message, Verdict)
-            ]
-        )
+        verdicts = [
+            (message.metrics, at_ms)
+            async for message, at_ms in _messages(log, to_peers[0])
+            if isinstance(message, Verdict)
+        ]
+        senders = [*to_label.items(), *((label, topic) for topic in to_peers)]
+        choices = [each for sender, topic in senders async for each in _choices(log, topic, sender)]
+    return ShapedRun(
+        summary=summary,
+        evaluations=tuple(
+            Evaluation(at_s=(at_ms - max(ready_ms)) / 1000, metrics=metrics)
+            for metrics, at_ms in verdicts
+        ),
+        choices=tuple(sorted(choices, key=lambda each: each.at)),
+        ended_at=max((at_ms for _, at_ms in verdicts), default=0) / 1000,
+    )
+
+
+async def _choices(log: Transport, topic: str, sender: str) -> AsyncIterator[Chosen]:
+    offset = 0
+    while records := await log.read(topic, offset):
+        for record in records:
+            for name, value in record.headers:
+                if name == CHOICE_HEADER:
+                    at = record.timestamp_ms / 1000
+                    yield Chosen(at=at, sender=sender, reason=value.decode())
+        offset = records[-1].offset + 1
 
 
 async def _messages(log: Transport, topic: str) -> AsyncIterator[tuple[Message, int]]:

@@ -85,8 +85,8 @@ class ShapedTransport(Transport):
         """
         self._inner = inner
         self._opened_at = time()
-        self._up = Direction(link, seed=f"{seed} up")
-        self._down = Direction(link, seed=f"{seed} down")
+        self._up = Direction(link, seed=f"{seed} up", opened_at=self._opened_at)
+        self._down = Direction(link, seed=f"{seed} down", opened_at=self._opened_at)
         self._subscriptions: dict[tuple[str, int], _Subscription] = {}
         self._admitting = asyncio.Lock()
         self._room = asyncio.Event()

@@ -183,6 +183,26 @@ def train(
     return run(Topology.load(topology_path, overrides), link=link, **choices)
 
 
+@command.command("adaptive")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Runs of each codec on each link; the median counts.",
+)
+@_prints_report
+def adaptive(seeds: int) -> Report:
+    """Compare the adaptive choice of codecs with every static one.
+
+    On five links from 10 Mbit/s to 10 Gbit/s, and while a link's rate changes by a factor of 10.
+    Takes about 20 minutes.
+    """
+    from slstream.bench.adaptive import run
+
+    return run(seeds=seeds)
+
+
 @command.command("step")
 @_transport_option
 @click.option(
