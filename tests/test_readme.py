@@ -18,10 +18,10 @@ from ruamel.yaml import YAML
 
 from slstream.cli.program import program
 from slstream.codecs import defaults
-from slstream.codecs.chain import CodecChain
 from slstream.codecs.registry import built_in_ids, codec_class
 from slstream.frames.link import MAX_FRAME_BYTES
 from slstream.party.alignment import DIGEST_BYTES
+from slstream.party.codec_choice import check_codecs
 from slstream.topology import Topology, json_schema
 from tests.source_tree import PACKAGE, ROOT
 
@@ -253,19 +253,21 @@ def test_every_codec_is_in_the_table_with_its_parameters() -> None:
 def test_the_default_chains_are_those_of_the_code(direction: str) -> None:
     row = re.search(rf"^\| `{direction}` \| `(.*)` \|$", section("Which codec for what"), re.M)
     assert row
-    expected = getattr(defaults, f"DEFAULT_{direction.upper()}")
+    expected = getattr(defaults.DEFAULTS[max(defaults.DEFAULTS)], direction)
     assert [YAML(typ="safe").load(row[1])] == [dict(config) for config in expected]
 
 
 def test_the_example_of_a_codec_section_is_valid(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```yaml\n(codec:\n.*?)```", section("Which codec for what"), re.S)
+    examples = re.findall(r"```yaml\n(codec:.*?)```", section("Which codec for what"), re.S)
     (file,) = (step.body for step in tutorial() if step.name.endswith(".yaml"))
     path = tmp_path / "federation.yaml"
-    path.write_text(file + example)
-    codec = Topology.load(path).codec
-    for chain in (codec.forward, codec.backward, codec.evaluation):
-        assert chain is not None
-        CodecChain.from_config(chain)
+    chosen = []
+    for example in examples:
+        path.write_text(file + example)
+        codec = Topology.load(path).codec
+        check_codecs(Topology.load(path))
+        chosen.append(codec.choice)
+    assert chosen == ["fixed", "adaptive", "adaptive"]
 
 
 def test_the_most_rows_are_those_whose_digests_fit_a_frame() -> None:

@@ -16,10 +16,9 @@ from slstream.bench import shaped_party
 from slstream.bench.shaped_link import Link
 from slstream.errors import ModelError
 from slstream.frames.header import FrameKind
-from slstream.frames.link import FrameReader
+from slstream.frames.link import FrameReader, choice_of
 from slstream.frames.topics import link_topic
 from slstream.party.address import log_url
-from slstream.party.driver import CHOICE_HEADER
 from slstream.party.summary import Summary
 from slstream.protocol.early_stop import LOWER_IS_BETTER
 from slstream.protocol.messages import Message, Ready, Verdict, decode_message
@@ -162,10 +161,8 @@ async def _choices(log: Transport, topic: str, sender: str) -> AsyncIterator[Cho
     offset = 0
     while records := await log.read(topic, offset):
         for record in records:
-            for name, value in record.headers:
-                if name == CHOICE_HEADER:
-                    at = record.timestamp_ms / 1000
-                    yield Chosen(at=at, sender=sender, reason=value.decode())
+            if reason := choice_of(record.headers):
+                yield Chosen(at=record.timestamp_ms / 1000, sender=sender, reason=reason)
         offset = records[-1].offset + 1
 
 

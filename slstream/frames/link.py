@@ -174,6 +174,18 @@ def record_headers(kind: FrameKind, epoch: int, step: int) -> tuple[tuple[str, b
     return (("kind", kind.label.encode()), ("step", b"%d/%d" % (epoch, step)))
 
 
+CHOICE_HEADER = "choice"
+"""Of a frame's first record, where its sender has chosen another codec: why, in words."""
+
+_MOST_CHOICE = 400
+
+
+def choice_of(headers: tuple[tuple[str, bytes], ...]) -> str:
+    """What :data:`CHOICE_HEADER` says, whoever wrote it; empty without one."""
+    said = next((value for name, value in headers if name == CHOICE_HEADER), b"")
+    return said[:_MOST_CHOICE].decode(errors="replace")
+
+
 class FrameReader:
     """The receiving end of one link: record values in log order in, frames out.
 

@@ -38,18 +38,23 @@ class AdaptiveEncoder:
         self._coders = list(coders.values())
         self._ids = list(coders)
         self._times = times
-        self._logged: int | None = None
+        self._logged: tuple[int, str] | None = None
         chains = [coder.chain for coder in self._coders]
         self._controller = Controller(chains, seconds_per_byte=seconds_per_byte, floor_db=floor_db)
 
-    def expect(self, schema_id: int | None) -> None:
-        """Say with which schema the log holds the next frame; ``None``: it does not."""
-        self._logged = schema_id
+    def expect(self, logged: tuple[int, str] | None) -> None:
+        """Say what the log holds in the place of the next frame.
+
+        Args:
+            logged: its schema id, and why it was chosen, if so; ``None``: it holds none.
+        """
+        self._logged = logged
 
     def encode(self, tensor: npt.NDArray[np.float32], rows: RowArray, place: Place) -> Payload:
         """As :meth:`TensorCoder.encode`."""
-        if self._logged in self._ids:
-            rung, reason = self._ids.index(self._logged), ""
+        if self._logged is not None and self._logged[0] in self._ids:
+            schema_id, reason = self._logged
+            rung = self._ids.index(schema_id)
             self._controller.follow(rung)
         else:
             with self._times.measure("codec_s"):

@@ -18,6 +18,7 @@ from slstream.errors import (
 )
 from slstream.frames.frame import Frame
 from slstream.frames.header import FrameKind
+from slstream.frames.link import CHOICE_HEADER
 from slstream.frames.topics import link_topic
 from slstream.frames.wire_size import Headers
 from slstream.party.batches import RowArray
@@ -60,9 +61,6 @@ from slstream.protocol.actions import (
 from slstream.protocol.messages import Abort, Message, Refuse, encode_message
 from slstream.protocol.session import Outcome, Session
 from slstream.topology.apply_command import apply_command
-
-CHOICE_HEADER = "choice"
-"""Of a record: why the sender chose the codec of its frame, in words."""
 
 LAST_WORD_S = 2.0
 """How long a failing party tries to tell its peers why."""
@@ -314,7 +312,7 @@ class Driver:
         negotiation = self._context.negotiation
         for peer in peers:
             if negotiation.chooses(peer, kind):
-                negotiation.expect(peer, kind, await self._outbound[peer].logged_schema(kind))
+                negotiation.expect(peer, kind, await self._outbound[peer].logged(kind))
 
     async def _begin(self) -> Cursor:
         """Go on from the newest checkpoint that the log supports, if there is one."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from slstream.errors import RemoteProtocolError, SequenceError, SlstreamError
 from slstream.frames.frame import Frame
 from slstream.frames.header import FrameKind
-from slstream.frames.link import FrameReader, LinkPosition
+from slstream.frames.link import FrameReader, LinkPosition, choice_of
 from slstream.party.doing import RESTORE, doing, or_restored
 from slstream.party.times import Times
 from slstream.protocol.messages import Abort, Message, Refuse, decode_message
@@ -79,7 +79,9 @@ class LinkReader:
         self._frames = FrameReader(
             position=LinkPosition(next_sequence=mark.next_sequence, incarnation=mark.incarnation)
         )
-        self._ready: deque[tuple[Frame, int]] = deque()
+        self._ready: deque[tuple[Frame, int, str]] = deque()
+        """With the offset of the last record, and :func:`choice_of` its records."""
+        self._choice = ""
         self._ready_cost = 0
 
     @property
@@ -97,13 +99,14 @@ class LinkReader:
         """Whether a frame can be taken without reading."""
         return bool(self._ready)
 
-    def peek(self) -> Frame:
-        """The next frame, which was read before, and stays."""
-        return self._ready[0][0]
+    def peek(self) -> tuple[Frame, str]:
+        """The next frame, which was read before and stays, and why its codec was chosen, if so."""
+        frame, _, choice = self._ready[0]
+        return frame, choice
 
     def take(self) -> Frame:
         """The next frame, which was read before."""
-        frame, offset = self._ready.popleft()
+        frame, offset, _ = self._ready.popleft()
         self._ready_cost -= _FRAME_COST + len(frame.payload)
         self.mark = LinkMark(
             offset=offset + 1, next_sequence=frame.sequence + 1, incarnation=frame.incarnation
@@ -141,7 +144,9 @@ class LinkReader:
                 ) from error
             self._offset = record.offset + 1
             self._on_record(record)
+            self._choice = choice_of(record.headers) or self._choice
             if frame is not None:
-                self._ready.append((frame, record.offset))
+                self._ready.append((frame, record.offset, self._choice))
+                self._choice = ""
                 self._ready_cost += _FRAME_COST + len(frame.payload)
         return bool(records)

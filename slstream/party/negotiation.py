@@ -257,9 +257,9 @@ class Negotiation:
         """Whether this party chooses the codec of each of these frames."""
         return (receiver, kind) in self._adaptive
 
-    def expect(self, receiver: str, kind: FrameKind, schema_id: int | None) -> None:
-        """Say with which schema the log holds the frame that is encoded next, if it does."""
-        self._adaptive[receiver, kind].expect(schema_id)
+    def expect(self, receiver: str, kind: FrameKind, logged: tuple[int, str] | None) -> None:
+        """See :meth:`AdaptiveEncoder.expect`."""
+        self._adaptive[receiver, kind].expect(logged)
 
     def coder(self, peer: str, kind: FrameKind, schema_id: int) -> TensorCoder:
         """Decodes what was written with a schema that was negotiated with a peer."""

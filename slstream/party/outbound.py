@@ -197,20 +197,23 @@ class Outbound:
             return frame
         return replace(frame, schema_id=logged.schema_id, payload=logged.payload)
 
-    async def logged_schema(self, kind: FrameKind) -> int | None:
-        """Schema id of the frame that the log holds in the next one's place.
+    async def logged(self, kind: FrameKind) -> tuple[int, str] | None:
+        """What the log holds in the next frame's place.
 
         Args:
-            kind: of the next one.
+            kind: of the next frame.
 
         Returns:
-            ``None`` when the log ends before it, or has another kind of frame there.
+            Its schema id and why its codec was chosen, if so; ``None`` when the log ends before it,
+            or has another kind of frame there.
         """
         while self._catching_up and not self._log.is_ready:
             if not await self._log.read_ahead():
                 return None
-        logged = self._log.peek() if self._catching_up else None
-        return logged.schema_id if logged is not None and logged.kind is kind else None
+        if not self._catching_up:
+            return None
+        logged, choice = self._log.peek()
+        return (logged.schema_id, choice) if logged.kind is kind else None
 
     async def settle(self) -> None:
         """Wait until no frame is under way.

@@ -105,16 +105,19 @@ def _check_schedule(file: FederationFile) -> Iterator[Problem]:
 def _check_choice(codec: CodecSection) -> Iterator[Problem]:
     given = [key for key, value in codec.budget if value is not None]
     if given and codec.choice != ADAPTIVE:
-        yield Problem(path=("codec", "budget"), text="it is for an adaptive choice; add choice")
+        text = "it is for an adaptive choice; add choice: adaptive"
+        yield Problem(path=("codec", "budget"), text=text)
     if len(given) > 1:
-        yield Problem(path=("codec", "budget"), text=f"expected one of {' and '.join(given)}")
+        yield Problem(
+            path=("codec", "budget"), text=f"expected one of {' and '.join(given)}, found both"
+        )
     if codec.choice != ADAPTIVE:
         return
     if codec.defaults == 1:
-        text = "the adaptive choice came with defaults 2; remove it"
+        text = "expected 2 or more, as the adaptive choice came with them, found 1"
         yield Problem(path=("codec", "defaults"), text=text)
     if all(getattr(codec, direction) is not None for direction in CHOSEN):
-        text = f"every direction has a codec; leave out {' or '.join(CHOSEN)}, or choice"
+        text = f"nothing is left to choose; leave out {' or '.join(CHOSEN)}, or choice"
         yield Problem(path=("codec", "choice"), text=text)
 
 

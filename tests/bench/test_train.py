@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -99,11 +100,11 @@ def test_a_run_without_validation_rows_is_refused(
     topology = write_federation(tmp_path).load()
     run = shaped([0.5], epoch_s=1, wire_bytes=100)
 
-    async def nothing(*_: object) -> tuple[Evaluation, ...]:
-        return (Evaluation(at_s=1, metrics={"loss": 0.1}),)
+    async def nothing(*_: object) -> ShapedRun:
+        return replace(run, evaluations=(Evaluation(at_s=1, metrics={"loss": 0.1}),))
 
     monkeypatch.setattr(shaped_run, "run_session", lambda *_, **__: run.summary)
-    monkeypatch.setattr(shaped_run, "_evaluations", nothing)
+    monkeypatch.setattr(shaped_run, "_read_run", nothing)
     with pytest.raises(ModelError, match="seed 11: expected the metric auc after every epoch"):
         shaped_run.train(topology, QUICK, directory=tmp_path)
 

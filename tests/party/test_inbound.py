@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -25,7 +26,7 @@ from slstream.protocol.actions import Arrival
 from slstream.protocol.messages import Abort, Message, Ready, Refuse
 from slstream.transport.connect import embedded_url, open_transport
 from slstream.transport.contract import Transport
-from tests.party.link_ends import IDS, TOPIC, Bob, append, message, records_of
+from tests.party.link_ends import IDS, TOPIC, Bob, activation, append, message, records_of
 
 
 class Ends:
@@ -226,5 +227,36 @@ def test_errors_of_the_log_name_the_peer(on_link: OnLink) -> None:
         await ends.transport.delete_topic(TOPIC)
         with pytest.raises(UnknownTopic, match="cannot read from bob"):
             await ends.next()
+
+    on_link(body)
+
+
+def test_what_was_waited_for_tells_how_fast_it_came(on_link: OnLink) -> None:
+    async def body(ends: Ends) -> None:
+        async def later(payload: bytes, step: int) -> None:
+            await asyncio.sleep(0.05)
+            await ends.bob.send(payload, first=step)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(later(b"small", 1))
+            await ends.next()
+        assert ends.speed.from_log.seconds_per_byte is None
+        await ends.bob.send(bytes(100_000), first=2)
+        await ends.next()
+        assert ends.speed.from_log.seconds_per_byte is None, "it was there already"
+        async with asyncio.TaskGroup() as group:
+            group.create_task(later(bytes(100_000), 3))
+            await ends.next()
+        assert ends.speed.from_log.seconds_per_byte is not None
+
+    on_link(body)
+
+
+def test_what_the_peer_tells_of_the_link_is_heeded(on_link: OnLink) -> None:
+    async def body(ends: Ends) -> None:
+        headers = (("rate", b"1000"),)
+        await ends.bob.outbound.send(replace(activation(b"a"), headers=headers))
+        await ends.next()
+        assert ends.speed.seconds_per_byte == 0.001
 
     on_link(body)

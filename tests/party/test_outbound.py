@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate, cycle
 from typing import Any
@@ -542,3 +542,53 @@ def check_history(events: list[tuple[str, int, int]], end: list[int]) -> None:
         if wrote_in_vain(log, process.number) and not process.killed:
             assert process.error is not None
     assert processes[-1].error is None
+
+
+def test_the_schema_that_the_log_has_is_known_before_a_frame_is_computed_again() -> None:
+    async def main() -> None:
+        log = await new_log()
+        before = Bob(log, 1)
+        await before.outbound.send(message(Ready()))
+        chosen = replace(activation(b"a"), schema_id=6, headers=(("choice", b"why"),))
+        await before.outbound.send(chosen)
+        await before.outbound.send(activation(b"b", 2))
+        assert await before.outbound.logged(FrameKind.ACTIVATION) is None
+        again = (await restarted(log, 2)).outbound
+        assert await again.logged(FrameKind.ACTIVATION) is None, "a message comes first"
+        await again.send(message(Ready()))
+        assert [await again.logged(FrameKind.ACTIVATION) for _ in range(2)] == [(6, "why")] * 2
+        await again.send(activation(b"a"))
+        assert await again.logged(FrameKind.ACTIVATION) == (4, "")
+        await again.send(activation(b"b", 2))
+        assert await again.logged(FrameKind.ACTIVATION) is None
+        await again.send(activation(b"c", 3))
+        assert [frame.schema_id for frame in await delivered(log)] == [1, 6, 4, 4]
+
+    asyncio.run(main())
+
+
+def test_the_first_record_of_a_frame_has_its_headers_and_they_are_counted() -> None:
+    async def main() -> None:
+        log = await new_log()
+        bob = Bob(log, 1)
+        payload = bytes(CHUNK_BYTES + 1)
+        await bob.outbound.send(replace(activation(payload), headers=(("choice", b"why"),)))
+        first, second = await log.read(TOPIC, 0)
+        assert dict(first.headers)["choice"] == b"why"
+        assert "choice" not in dict(second.headers)
+        (counted,) = bob.ledger.traffic()
+        assert counted.wire_bytes == wire_size(first) + wire_size(second)
+
+    asyncio.run(main())
+
+
+def test_appends_tell_how_fast_the_way_to_the_log_is() -> None:
+    async def main() -> None:
+        log = await new_log()
+        bob = Bob(log, 1)
+        await bob.outbound.send(message(Ready()))
+        assert bob.speed.to_log.seconds_per_byte is None
+        await bob.send(bytes(100_000))
+        assert bob.speed.to_log.seconds_per_byte is not None
+
+    asyncio.run(main())

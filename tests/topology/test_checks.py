@@ -129,6 +129,27 @@ ALICE_BASE = '["a*"]}\n    base: {model: mlp, args: {out: 4}}'
             '14: codec.rules.0.backward.0: expected a codec id or a config with an "id", for '
             "instance {{id: fp16}}",
         ),
+        (
+            "loss: bce",
+            "loss: bce\ncodec: {budget: {floor_db: 3}}",
+            "14: codec.budget: it is for an adaptive choice; add choice: adaptive",
+        ),
+        (
+            "loss: bce",
+            "loss: bce\ncodec: {choice: adaptive, budget: {floor_db: 3, max_metric_loss: 1}}",
+            "14: codec.budget: expected one of max_metric_loss and floor_db, found both",
+        ),
+        (
+            "loss: bce",
+            "loss: bce\ncodec: {choice: adaptive, defaults: 1}",
+            "14: codec.defaults: expected 2 or more, as the adaptive choice came with them, "
+            "found 1",
+        ),
+        (
+            "loss: bce",
+            "loss: bce\ncodec: {choice: adaptive, forward: fp16, backward: fp16}",
+            "14: codec.choice: nothing is left to choose; leave out forward or backward, or choice",
+        ),
     ],
 )
 def test_keys_that_do_not_fit_each_other(

@@ -59,6 +59,18 @@ def test_auto_is_the_default_codec(text: str, tmp_path: Path) -> None:
     )
 
 
+def test_adaptive_is_short_for_a_choice(tmp_path: Path) -> None:
+    short, long, fixed = (
+        Topology.load(write(tmp_path, VALID + text))
+        for text in ("codec: adaptive", "codec: {choice: adaptive}", "codec: {}")
+    )
+    assert short.codec.choice == "adaptive"
+    assert short.digest() == long.digest() != fixed.digest()
+    agreed = fixed.agreed()["codec"]
+    assert isinstance(agreed, dict)
+    assert not {"choice", "budget"} & set(agreed), "older releases do not know them"
+
+
 def test_codecs_may_be_written_in_three_ways(tmp_path: Path) -> None:
     text = VALID + "codec: {forward: fp16, backward: {id: ecsq, step: 2}, evaluation: [a, {id: b}]}"
     codec = Topology.load(write(tmp_path, text)).codec
