@@ -113,9 +113,9 @@ def test_small_gains_do_not_count() -> None:
     bench.choose(WARM_UP + 1)
     # From now on the finer one is 10 % better, which is not enough.
     bench.rungs[ROW] = (0.18, 5e-9, 20.0)
-    assert bench.choose(3 * MEASURE_EVERY)[-1].rung == COARSE
+    assert bench.choose(12 * MEASURE_EVERY)[-1].rung == COARSE
     bench.rungs[ROW] = (0.05, 5e-9, 20.0)
-    assert bench.choose(2 * MEASURE_EVERY)[-1].rung == ROW
+    assert bench.choose(4 * MEASURE_EVERY)[-1].rung == ROW
 
 
 def test_a_new_choice_waits_for_frames_and_for_time() -> None:
@@ -152,7 +152,7 @@ def test_a_gradient_that_becomes_harder_is_measured_again() -> None:
     bench = Bench(link=SLOW)
     bench.choose(WARM_UP + 1)
     bench.rungs[COARSE] = (0.2, 5e-9, 5.0)
-    assert bench.choose(2 * MEASURE_EVERY)[-1].rung == ROW
+    assert bench.choose(4 * MEASURE_EVERY)[-1].rung == ROW
 
 
 def test_looks_at_all_chains_every_so_many_frames() -> None:
