@@ -16,6 +16,7 @@ from tests.party.federation import write_federation
 RAW = [f"codec.{direction}=raw32" for direction in ("forward", "backward", "evaluation")]
 
 
+@pytest.mark.long
 def test_without_compression_the_difference_is_zero(tmp_path: Path) -> None:
     report = accuracy.run(write_federation(tmp_path).load(*RAW), seeds=2)
     values = {result.name: result.value for result in report.results}

@@ -68,6 +68,7 @@ def test_ctrl_c_ends_a_run_cleanly(tmp_path: Path) -> None:
     assert "Traceback" not in out
 
 
+@pytest.mark.long
 def test_parties_started_by_hand_in_any_order_meet(tmp_path: Path) -> None:
     arguments = ["--topology", str(TOPOLOGY), "--dir", str(tmp_path), "--json", "--quiet"]
     arguments += ["--set", "training.epochs=1"]

@@ -107,7 +107,9 @@ def check(folder: Path, tmp_path: Path) -> Callable[..., Verdict]:
 DURABILITIES = ["step", "checkpoint", "checkpoint,step"]
 
 
-@pytest.mark.parametrize("durability", DURABILITIES)
+@pytest.mark.parametrize(
+    "durability", [*DURABILITIES[:2], pytest.param(DURABILITIES[2], marks=pytest.mark.long)]
+)
 def test_every_promise_is_kept(
     tmp_path: Path, check: Callable[..., Verdict], durability: str
 ) -> None:

@@ -63,7 +63,15 @@ def assert_equal_bits(
             assert torch.equal(found[party][name], tensor), f"{party} {name}"
 
 
-@pytest.mark.parametrize("case", ["1", "2", "3", "image"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param("1", marks=pytest.mark.long),
+        pytest.param("2", marks=pytest.mark.long),
+        "3",
+        "image",
+    ],
+)
 def test_a_session_equals_the_joined_model(case: str, tmp_path: Path) -> None:
     topology = image() if case == "image" else tabular(int(case))
     slstream.run(topology, directory=tmp_path)

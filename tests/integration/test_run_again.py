@@ -73,6 +73,7 @@ def test_a_run_goes_on_after_an_interruption(number: signal.Signals, tmp_path: P
     assert_merged(run, log)
 
 
+@pytest.mark.long
 def test_a_run_takes_over_from_one_that_was_killed(tmp_path: Path) -> None:
     topology, run = write_long(tmp_path), tmp_path / "run"
     expected = train(topology, tmp_path / "undisturbed" / "run")

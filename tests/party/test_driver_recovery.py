@@ -192,7 +192,11 @@ AFTER_EPOCHS = {"every_steps": 1000}
 
 @pytest.mark.parametrize(
     ("disturbed", "checkpoints"),
-    [(PARTIES, EVERY_STEP), (PARTIES, AFTER_EPOCHS), (("bob",), AFTER_EPOCHS)],
+    [
+        (PARTIES, EVERY_STEP),
+        pytest.param(PARTIES, AFTER_EPOCHS, marks=pytest.mark.long),
+        (("bob",), AFTER_EPOCHS),
+    ],
 )
 def test_a_session_that_is_cut_after_every_action_ends_with_the_same_bits(
     tmp_path: Path,
@@ -223,7 +227,9 @@ STATEFUL = {"forward": "delta", "backward": "klt", "evaluation": "delta"}
     ("schedule", "training", "codec"),
     [
         pytest.param("sync", {"micro_batch_size": 9, "epochs": 1}, MASKED, marks=pytest.mark.long),
-        ("microbatch", {"micro_batch_size": 9, "epochs": 1}, MASKED),
+        pytest.param(
+            "microbatch", {"micro_batch_size": 9, "epochs": 1}, MASKED, marks=pytest.mark.long
+        ),
         ({"name": "pipeline", "pipeline_size": 3}, {"batch_size": 9, "epochs": 1}, MASKED),
         (
             {"name": "local", "base_steps": 2, "fuse_steps": 3, "exchange_every": 2},
