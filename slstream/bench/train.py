@@ -23,6 +23,7 @@ from slstream.bench.shaped_link import Link
 from slstream.bench.shaped_run import ShapedRun, train
 from slstream.errors import ConfigError
 from slstream.party.codec_choice import check_codecs
+from slstream.party.summary import Summary
 from slstream.protocol.early_stop import LOWER_IS_BETTER
 from slstream.topology import Topology
 from slstream.topology.document import parse_value
@@ -201,12 +202,24 @@ def _measured(
     numbers: list[tuple[str, float, str]] = [
         ("training_s", fmean(r.training_s for r in runs), "s"),
         ("steps_per_s", fmean(r.steps_per_s for r in runs), "steps/s"),
+        ("least_busy", fmean(_least_busy(r.summary) for r in runs), "of the time"),
         ("wire_bytes", fmean(r.summary.wire_bytes for r in runs), "bytes"),
         ("metric", fmean(r.summary.metrics[metric] for r in runs), metric),
     ]
     if seconds is not None:
         numbers.insert(0, ("time_to_target_s", seconds, "s"))
     return [Result(name=prefix + name, value=value, unit=unit) for name, value, unit in numbers]
+
+
+def _least_busy(summary: Summary) -> float:
+    """Part of the time that the party which has least to do spends on computing and codecs.
+
+    Without the opening; the evaluations, in which the parties wait for each other, are in it.
+    """
+    return min(
+        (spent.compute_s + spent.codec_s) / (spent.total_s - spent.opening_s)
+        for spent in summary.time.values()
+    )
 
 
 def _mean_time(runs: Sequence[ShapedRun], metric: str, targets: Sequence[float]) -> float | None:

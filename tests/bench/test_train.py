@@ -15,12 +15,24 @@ from slstream.bench.report import Report, Result
 from slstream.bench.shaped_link import Link
 from slstream.bench.shaped_run import Evaluation, ShapedRun
 from slstream.errors import CodecError, ConfigError, ModelError, TopologyError
-from slstream.party.summary import Summary, Traffic
+from slstream.party.summary import Summary, TimeSpent, Traffic
 from slstream.topology import Topology
 from tests.party.federation import write_federation
 
 QUICK = Link(rate_bps=1e9, rtt_s=0.02)
 SLOW = Link(rate_bps=100e6, rtt_s=0.05)
+
+
+def spent(compute_s: float, codec_s: float) -> TimeSpent:
+    """Of one second, after an opening of nine."""
+    return TimeSpent(
+        opening_s=9,
+        compute_s=compute_s,
+        codec_s=codec_s,
+        transport_s=0,
+        waiting_s=0,
+        total_s=10,
+    )
 
 
 def shaped(aucs: Sequence[float], *, epoch_s: float, wire_bytes: int, steps: int = 10) -> ShapedRun:
@@ -46,6 +58,7 @@ def shaped(aucs: Sequence[float], *, epoch_s: float, wire_bytes: int, steps: int
             steps=steps,
             metrics={"auc": aucs[-1]},
             traffic=traffic,
+            time={"alice": spent(0.7, 0.2), "bob": spent(0.4, 0.1)},
         ),
         evaluations=tuple(
             Evaluation(at_s=epoch_s * epoch, metrics={"auc": auc})
@@ -131,6 +144,7 @@ def test_time_to_target_is_that_of_the_first_epoch_that_reaches_it(
     assert "metric_delta_standard_error" not in found, "one pair has none"
     assert found["training_s"].value == pytest.approx(3)
     assert found["steps_per_s"].value == pytest.approx(10 / 3)
+    assert found["least_busy"].value == pytest.approx(0.5)
     assert any("needs at least 5 seeds" in note for note in report.notes)
     raw, compressed = trainings.seen
     assert raw.schedule.name == "sync"
