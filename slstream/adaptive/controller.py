@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median
 from time import monotonic
+
+import numpy as np
 
 from slstream.adaptive.measure import Measure, measure, sample
 from slstream.codecs.chain import CodecChain
@@ -14,7 +18,7 @@ from slstream.errors import EncodeError
 MEASURE_EVERY = 64
 """Frames from one look at all chains to the next."""
 TRUST = 0.5
-"""Weight of a new look against the ones before it."""
+"""Weight of a new look's seconds against those of the ones before it."""
 WARM_UP = 4
 """Frames on the first rung, at least: until the link is known."""
 GAIN = 0.15
@@ -22,6 +26,10 @@ GAIN = 0.15
 WORTH = 0.03
 """Part of the time from one frame to the next that a chain with more bytes must save: bytes have
 other costs than time."""
+INTERVALS = 9
+"""The latest times from one frame to the next, of which the median is the time of a step."""
+MARGIN_DB = 1.0
+"""By which a chain must be above the floor before it takes the place of a finer one."""
 DWELL_FRAMES = 10
 DWELL_S = 0.5
 """A choice stands for this long at least, unless it is not good enough."""
@@ -74,9 +82,9 @@ class Controller:
         self._link_known = False
         self._frames = 0
         self._frames_on_rung = 0
-        self._since_s = self._last_s = clock()
-        self._interval_s = 0.0
-        """From one frame to the next, lately."""
+        self._since_s = clock()
+        self._last_s: float | None = None
+        self._intervals: deque[float] = deque(maxlen=INTERVALS)
 
     def choose(self, tensor: FloatArray) -> Choice:
         """The chain of the next frame.
@@ -87,7 +95,8 @@ class Controller:
         if not self._measures or self._frames % MEASURE_EVERY == 0:
             self._look(tensor)
         now_s = self._clock()
-        self._interval_s += 0.1 * (now_s - self._last_s - self._interval_s)
+        if self._last_s is not None:
+            self._intervals.append(now_s - self._last_s)
         self._last_s = now_s
         self._frames += 1
         self._frames_on_rung += 1
@@ -95,6 +104,7 @@ class Controller:
             return Choice(rung=self._rung, reason="")
         if not self._begun:
             self._begun = True
+            self._rung = len(self._chains) - 1
             self._move(self._good()[-1])
             return Choice(rung=self._rung, reason="to begin with, until the link is known")
         if self._frames <= WARM_UP:
@@ -106,6 +116,7 @@ class Controller:
 
     def follow(self, rung: int) -> None:
         """Take the choice that the log has."""
+        self._last_s = None
         self._frames += 1
         self._frames_on_rung += 1
         self._begun = True
@@ -117,6 +128,8 @@ class Controller:
 
     def _look(self, tensor: FloatArray) -> None:
         rows = sample(tensor)
+        if not (rows.any() and np.isfinite(rows).all()):
+            return  # it tells nothing
         try:
             if not self._measures:
                 for chain in self._chains:  # what is compiled or loaded now is not later
@@ -134,7 +147,7 @@ class Controller:
             best = now if now in good else good[-1]
             return best, "" if best == now else self._too_coarse(now)
         times = [
-            elements * (each.seconds_per_element + each.bytes_per_element * link)
+            each.seconds + elements * (each.seconds_per_element + each.bytes_per_element * link)
             for each in self._measures
         ]
         best = min(good, key=times.__getitem__)
@@ -144,7 +157,7 @@ class Controller:
         begins, self._link_known = not self._link_known, True
         wanted = GAIN * times[now]
         if self._measures[best].bytes_per_element > self._measures[now].bytes_per_element:
-            wanted = max(wanted, WORTH * self._interval_s)
+            wanted = max(wanted, WORTH * median(self._intervals or (0.0,)))
         if best == now or not (dwelt or begins) or times[now] - times[best] < wanted:
             return now, ""
         rate = f"{1e-6 / link:.3g} MB/s" if link else "no time for bytes"
@@ -154,9 +167,17 @@ class Controller:
         )
 
     def _good(self) -> list[int]:
-        """The rungs that are good enough; the finest one in any case."""
+        """The rungs that are good enough; the finest one in any case.
+
+        A coarser one than the present one must be so by :data:`MARGIN_DB`.
+        """
         floor_db = self._floor_db()
-        return [i for i, each in enumerate(self._measures) if each.snr_db >= floor_db] or [0]
+        margins = [MARGIN_DB if i > self._rung else 0.0 for i in range(len(self._measures))]
+        enough = [
+            each.snr_db >= floor_db + margin
+            for each, margin in zip(self._measures, margins, strict=True)
+        ]
+        return [i for i, good in enumerate(enough) if good] or [0]
 
     def _too_coarse(self, rung: int) -> str:
         found = self._measures[rung].snr_db
@@ -164,9 +185,9 @@ class Controller:
 
 
 def _mixed(old: Measure, new: Measure) -> Measure:
-    """The new look does not replace the old one: its seconds are noisy."""
-    return Measure(
-        bytes_per_element=(1 - TRUST) * old.bytes_per_element + TRUST * new.bytes_per_element,
+    """The new look, but for its seconds, which are noisy."""
+    return replace(
+        new,
+        seconds=(1 - TRUST) * old.seconds + TRUST * new.seconds,
         seconds_per_element=(1 - TRUST) * old.seconds_per_element + TRUST * new.seconds_per_element,
-        snr_db=(1 - TRUST) * old.snr_db + TRUST * new.snr_db,
     )

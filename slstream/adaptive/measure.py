@@ -23,8 +23,10 @@ class Measure:
     """Of one chain on one kind of tensor."""
 
     bytes_per_element: float
+    seconds: float
+    """Of encoding and decoding whatever tensor, on this machine."""
     seconds_per_element: float
-    """Of encoding and decoding, on this machine."""
+    """What comes to that."""
     snr_db: float
     """Energy of the tensor over energy of the error; :data:`EXACT_DB` at most."""
 
@@ -42,17 +44,24 @@ def measure(chain: CodecChain, rows: FloatArray) -> Measure:
     Raises:
         EncodeError: a tensor that the chain refuses.
     """
+    _, _, first_s = _there_and_back(chain, rows[:1])
+    size, decoded, seconds = _there_and_back(chain, rows)
+    elements = max(1, rows.size)
+    return Measure(
+        bytes_per_element=size / elements,
+        seconds=min(first_s, seconds),
+        seconds_per_element=max(0.0, seconds - first_s) / elements,
+        snr_db=_snr_db(rows, decoded),
+    )
+
+
+def _there_and_back(chain: CodecChain, rows: FloatArray) -> tuple[int, FloatArray, float]:
+    """Bytes, what a receiver gets, and how long both took."""
     context, spec = CodecContext(), TensorSpec(shape=rows.shape)
     start = perf_counter()
     data = chain.encode(rows, context)
     decoded = chain.decode(data, spec, context)
-    seconds = perf_counter() - start
-    elements = max(1, rows.size)
-    return Measure(
-        bytes_per_element=len(data) / elements,
-        seconds_per_element=seconds / elements,
-        snr_db=_snr_db(rows, decoded),
-    )
+    return len(data), decoded, perf_counter() - start
 
 
 def _snr_db(rows: FloatArray, decoded: FloatArray) -> float:

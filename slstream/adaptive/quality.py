@@ -43,7 +43,7 @@ class QualityFloor:
                 Default: what ``max_metric_loss`` needs.
         """
         budget = (MEASURED_LOSS if max_metric_loss is None else max_metric_loss) / MEASURED_LOSS
-        self._tolerated = 1 + TOLERATED * budget
+        self._tolerated = TOLERATED * budget
         self._add_db = (
             -10 * math.log10(budget) if floor_db is None else floor_db - FLOORS_DB["forward"]
         )
@@ -63,7 +63,8 @@ class QualityFloor:
             Whether the guard has lifted the floor.
         """
         self._best = min(self._best, loss)
-        self._above = self._above + 1 if loss > self._best * self._tolerated else 0
+        tolerated = self._best + self._tolerated * abs(self._best)
+        self._above = self._above + 1 if loss > tolerated else 0
         if self._above < PATIENCE or self.lifts == MOST_LIFTS:
             return False
         self._above = 0

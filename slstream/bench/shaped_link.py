@@ -68,8 +68,9 @@ class Link:
     """When, as Unix time."""
 
     def __post_init__(self) -> None:
-        if min(self.rate_bps, self.later_rate_bps or self.rate_bps) <= 0:
-            raise ConfigError(f"link: expected a rate above 0, found {self.rate_bps:g} bit/s")
+        for rate_bps in (self.rate_bps, self.later_rate_bps):
+            if rate_bps is not None and rate_bps <= 0:
+                raise ConfigError(f"link: expected a rate above 0, found {rate_bps:g} bit/s")
         if min(self.rtt_s, self.jitter_s, self.cut_for_s) < 0:
             raise ConfigError("link: expected no negative duration, found one")
         if (self.cut_every_s is None) != (self.cut_for_s == 0):

@@ -84,7 +84,7 @@ class FrameRecord:
     """Id of the sending party."""
     headers: tuple[tuple[str, bytes], ...]
     """``kind`` and ``step`` (epoch/step) as UTF-8, for people who look at a topic with Kafka's
-    tools. Nothing reads them back."""
+    tools. Nothing reads these two back."""
     value: bytes
     """Header and one chunk of the payload."""
 
@@ -175,7 +175,7 @@ def record_headers(kind: FrameKind, epoch: int, step: int) -> tuple[tuple[str, b
 
 
 CHOICE_HEADER = "choice"
-"""Of a frame's first record, where its sender has chosen another codec: why, in words."""
+"""Of a frame's records, where its sender has chosen another codec: why, in words."""
 
 _MOST_CHOICE = 400
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from slstream.adaptive.controller import Controller
 from slstream.codecs.contract import RowArray
+from slstream.errors import SessionAborted
 from slstream.party.recent_activations import Place
 from slstream.party.tensor_coder import TensorCoder
 from slstream.party.times import Times
@@ -17,7 +18,10 @@ from slstream.protocol.actions import Payload
 
 
 class AdaptiveEncoder:
-    """One sender's frames of one kind on one link. Used by the compute thread only."""
+    """One sender's frames of one kind on one link.
+
+    :meth:`expect` is called while nothing is encoded; all else is the compute thread's.
+    """
 
     def __init__(
         self,
@@ -52,8 +56,13 @@ class AdaptiveEncoder:
 
     def encode(self, tensor: npt.NDArray[np.float32], rows: RowArray, place: Place) -> Payload:
         """As :meth:`TensorCoder.encode`."""
-        if self._logged is not None and self._logged[0] in self._ids:
+        if self._logged is not None:
             schema_id, reason = self._logged
+            if schema_id not in self._ids:
+                raise SessionAborted(
+                    f"the log has schema {schema_id} on an own frame of epoch {place[0]}, step "
+                    f"{place[1]}; this party chooses among {', '.join(map(str, self._ids))}"
+                )
             rung = self._ids.index(schema_id)
             self._controller.follow(rung)
         else:

@@ -12,8 +12,7 @@ from slstream.codecs.chain import CodecChain
 from slstream.codecs.defaults import DEFAULTS
 from slstream.errors import CodecError
 from slstream.frames.header import FrameKind
-from slstream.topology.checks import CHOSEN
-from slstream.topology.sections import ADAPTIVE, CodecDirections, CodecSection
+from slstream.topology.sections import CodecDirections, CodecSection
 from slstream.topology.topology import Topology
 
 DIRECTIONS = {
@@ -77,22 +76,6 @@ class CodecChoice:
     def chains(self) -> tuple[CodecChain, ...]:
         """All of them, each once, in the order of their first use."""
         return tuple(dict.fromkeys(self.by_span))
-
-
-def is_adaptive(kind: FrameKind, codec: CodecSection, party: str) -> bool:
-    """Whether the sender chooses from frame to frame.
-
-    Args:
-        kind: of a tensor.
-        codec: the topology's.
-        party: the feature party of the link.
-    """
-    sections = [codec, *(rule for rule in codec.rules if rule.party in (None, party))]
-    return (
-        codec.choice == ADAPTIVE
-        and DIRECTIONS[kind] in CHOSEN
-        and all(_chosen(section, kind) is None for section in sections)
-    )
 
 
 def check_codecs(topology: Topology) -> None:

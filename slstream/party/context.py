@@ -52,6 +52,7 @@ class PartyContext:
         await self.compute.forget()
         self.ledger.clear()
         self.choices.restore([])
+        self.negotiation.forget_measures()
         self.times.clear()
 
     def finish(self, session: str, outcome: Outcome, rows: Rows, started_at: float) -> Summary:

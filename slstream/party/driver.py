@@ -348,7 +348,8 @@ class Driver:
         context.ledger.restore(standing.traffic)
         context.choices.restore(standing.choices)
         for metrics in standing.cursor.history:
-            self._guard(metrics)
+            if "loss" in metrics:
+                context.negotiation.quality.evaluated(metrics["loss"])
         context.times.earlier = standing.time
         epochs, steps = standing.place
         _logger.info("checkpoint loaded", extra={"epochs": epochs, "steps": steps})
@@ -451,6 +452,8 @@ class Driver:
         """What is noted beside a frame where codecs are chosen."""
         reason = action.payload.choice
         chosen = ((CHOICE_HEADER, reason.encode()),) if reason else ()
+        if self._outbound[action.peer].is_catching_up:
+            return chosen  # what is not sent again tells nothing
         return chosen + self._context.negotiation.link_speed(action.peer).headers()
 
     def _tell_choice(self, action: Send) -> None:

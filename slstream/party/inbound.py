@@ -158,13 +158,13 @@ class Inbound:
                 came = await self._transport.wait(
                     place.topic, place.offset, timeout_s=min(TICK_S, timeout_s)
                 )
-            waited_s, arrived_s = monotonic() - asked, time()
+            blocked_s, arrived_s = monotonic() - asked, time()
             if came:
                 self._came_bytes, self._came_ms = 0, 0
                 await reader.read_ahead()
                 self.raise_if_over()
-                if waited_s >= _BLOCKED_S:
-                    self._arrived(arrived_s)
+                if blocked_s >= _BLOCKED_S:
+                    self._arrived(arrived_s, blocked_s)
             now = monotonic()
             if reader.is_ready or (came and now - ticked < TICK_S):
                 continue
@@ -180,7 +180,10 @@ class Inbound:
                 _logger.info("waiting", extra={"for": what, "waited_s": round(waited_s), **where})
             await on_tick(waited_s)
 
-    def _arrived(self, at_s: float) -> None:
+    def _arrived(self, at_s: float, waited_s: float) -> None:
         """Let the link's speed be known from records that came while they were waited for."""
         if self._came_bytes:
-            self._speed.from_log.add(self._came_bytes, self._came_ms / 1000, at_s)
+            # It may have been on its way, or there, before it was waited for: what counts of its
+            # time is what this party was held up by it.
+            took_s = at_s - self._came_ms / 1000
+            self._speed.from_log.add(self._came_bytes, took_s, at_most_s=waited_s)

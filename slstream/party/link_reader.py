@@ -80,8 +80,7 @@ class LinkReader:
             position=LinkPosition(next_sequence=mark.next_sequence, incarnation=mark.incarnation)
         )
         self._ready: deque[tuple[Frame, int, str]] = deque()
-        """With the offset of the last record, and :func:`choice_of` its records."""
-        self._choice = ""
+        """With the offset of the last record, and :func:`choice_of` it."""
         self._ready_cost = 0
 
     @property
@@ -144,9 +143,7 @@ class LinkReader:
                 ) from error
             self._offset = record.offset + 1
             self._on_record(record)
-            self._choice = choice_of(record.headers) or self._choice
             if frame is not None:
-                self._ready.append((frame, record.offset, self._choice))
-                self._choice = ""
+                self._ready.append((frame, record.offset, choice_of(record.headers)))
                 self._ready_cost += _FRAME_COST + len(frame.payload)
         return bool(records)

@@ -16,7 +16,7 @@ from slstream.codecs.registry import known_ids
 from slstream.errors import InvalidSchema, SessionRefused, UnknownSchema
 from slstream.frames.header import FrameKind
 from slstream.party.adaptive_encoder import AdaptiveEncoder
-from slstream.party.codec_choice import DIRECTIONS, CodecChoice, is_adaptive
+from slstream.party.codec_choice import DIRECTIONS, CodecChoice
 from slstream.party.link_speed import LinkSpeed
 from slstream.party.recent_activations import Place, RecentActivations
 from slstream.party.registry_log import RegistryLog
@@ -25,7 +25,6 @@ from slstream.party.times import Times
 from slstream.protocol.actions import Payload
 from slstream.schemas.compatibility import reading_differences
 from slstream.schemas.document import ContentSchema, SchemaKind, TensorSchema
-from slstream.topology.sections import ADAPTIVE
 from slstream.topology.topology import Topology
 
 TENSOR = "cut"
@@ -72,11 +71,17 @@ class Negotiation:
         self._recent: dict[str, RecentActivations] = {}
         self._adaptive: dict[tuple[str, FrameKind], AdaptiveEncoder] = {}
         self._link_speeds: dict[str, LinkSpeed] = {}
-        budget = topology.codec.budget
-        self.quality = QualityFloor(
-            max_metric_loss=budget.max_metric_loss, floor_db=budget.floor_db
-        )
+        self.quality = self._new_quality()
         """What adaptive choices keep to."""
+
+    def forget_measures(self) -> None:
+        """Begin anew with what adaptive choices rest on, for another session."""
+        self.quality = self._new_quality()
+        self._link_speeds.clear()
+
+    def _new_quality(self) -> QualityFloor:
+        budget = self._topology.codec.budget
+        return QualityFloor(max_metric_loss=budget.max_metric_loss, floor_db=budget.floor_db)
 
     async def open(self) -> None:
         """Register the schemas of frames without a tensor; every link uses the same."""
@@ -93,7 +98,7 @@ class Negotiation:
             cut: shape of one row.
         """
         codec, feature_party = self._topology.codec, self._feature_party(receiver)
-        adaptive = is_adaptive(kind, codec, feature_party)
+        adaptive = codec.chooses(DIRECTIONS[kind], feature_party)
         choice = CodecChoice.adaptive(kind, codec) if adaptive else self._choice(kind, receiver)
         coders: dict[int, TensorCoder] = {}
         for chain in choice.chains:
@@ -250,8 +255,12 @@ class Negotiation:
 
     def link_speed(self, peer: str) -> LinkSpeed:
         """Of the link to a peer."""
-        tells = self._topology.codec.choice == ADAPTIVE
-        return self._link_speeds.setdefault(peer, LinkSpeed(tells=tells))
+        if peer not in self._link_speeds:
+            from_label_party = peer == self._topology.label_party.id
+            kind = FrameKind.GRADIENT if from_label_party else FrameKind.ACTIVATION
+            tells = self._topology.codec.chooses(DIRECTIONS[kind], self._feature_party(peer))
+            self._link_speeds[peer] = LinkSpeed(tells=tells)
+        return self._link_speeds[peer]
 
     def chooses(self, receiver: str, kind: FrameKind) -> bool:
         """Whether this party chooses the codec of each of these frames."""

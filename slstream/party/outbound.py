@@ -7,13 +7,12 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from time import perf_counter
 
 from slstream.errors import Fenced, SessionAborted
 from slstream.frames.frame import Frame
 from slstream.frames.header import FrameKind
 from slstream.frames.link import MAX_FRAME_BYTES, FrameRecord, FrameWriter, record_headers
-from slstream.frames.wire_size import Headers, frame_wire_size, record_size
+from slstream.frames.wire_size import Headers, frame_wire_size
 from slstream.party.doing import doing, or_restored
 from slstream.party.ledger import Ledger
 from slstream.party.link_reader import LinkMark, LinkReader, Place
@@ -47,7 +46,7 @@ class Outgoing:
     step: int = 0
     micro_batch: int = 0
     headers: Headers = ()
-    """Of its first record, besides those that every frame has."""
+    """Of its records, besides those that every frame has."""
 
     def __str__(self) -> str:
         place = f" of epoch {self.epoch}, step {self.step}" if self.epoch else ""
@@ -342,7 +341,7 @@ class Outbound:
             incarnation=self._incarnation,
             next_sequence=sequence,
         )
-        first, *others = writer.write(
+        records = writer.write(
             kind=frame.kind,
             schema_id=frame.schema_id,
             payload=frame.payload,
@@ -351,22 +350,19 @@ class Outbound:
             micro_batch=frame.micro_batch,
             window=WINDOW,
         )
-        return [replace(first, headers=first.headers + frame.headers), *others]
+        return [replace(r, headers=r.headers + frame.headers) for r in records]
 
     async def _append(self, records: list[FrameRecord], what: str) -> int:
-        place, began_s = Place(topic=self.topic, offset=self._end), perf_counter()
-        with doing(f"{what} ({place})"), or_restored():
-            offset = await self._transport.append(
+        place, size = Place(topic=self.topic, offset=self._end), sum(len(r.value) for r in records)
+        with doing(f"{what} ({place})"), or_restored(), self._speed.appending(size):
+            return await self._transport.append(
                 self.topic,
                 [Record(key=r.key, headers=r.headers, value=r.value) for r in records],
             )
-        self._speed.to_log.add(sum(len(r.value) for r in records), began_s, perf_counter())
-        return offset
 
     def _count(self, frame: Outgoing) -> None:
         key, headers = self._sender.encode(), record_headers(frame.kind, frame.epoch, frame.step)
         raw = frame_wire_size(frame.raw_bytes, key=key, headers=headers)
+        headers += frame.headers
         wire = frame_wire_size(len(frame.payload), key=key, headers=headers)
-        # Another record's framing without these headers is what they add.
-        wire += record_size(key, frame.headers, 0) - record_size(key, (), 0)
         self._ledger.count(self.receiver, frame.kind, frame.codec, raw_bytes=raw, wire_bytes=wire)

@@ -34,6 +34,7 @@ from slstream.soak.training_frames import (
     differences,
 )
 from slstream.supervisor import run as run_session
+from slstream.topology.sections import ADAPTIVE
 from slstream.topology.topology import Topology
 from slstream.transport.connect import open_transport
 from slstream.transport.contract import Transport
@@ -112,6 +113,13 @@ def run(
         SlstreamError: a run failed, or a party did not come back.
     """
     directory = directory.absolute()
+    if topology.codec.choice == ADAPTIVE:
+        raise topology.error(
+            "codec",
+            "choice",
+            text="two sessions choose other codecs, so their weights cannot be compared; expected "
+            "fixed ones (--set codec=auto)",
+        )
     for name in (UNDISTURBED, DISTURBED):
         if (directory / name).exists():
             raise ConfigError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from slstream.topology.document import KeyPath, Problem
 from slstream.topology.nearest import hint
 from slstream.topology.sections import (
     ADAPTIVE,
+    CHOSEN,
     CodecDirections,
     CodecRule,
     CodecSection,
@@ -30,9 +31,6 @@ MOST_SLICES = 256
 
 DIRECTIONS = ("forward", "backward", "evaluation")
 """What a codec chain is chosen for."""
-
-CHOSEN = ("forward", "backward")
-"""What an adaptive choice is made for."""
 
 _OPTIMIZER_KEYS: dict[str, frozenset[str]] = {
     "adam": frozenset({"lr", "betas", "eps", "weight_decay", "amsgrad"}),
@@ -64,7 +62,8 @@ def check_federation(file: FederationFile) -> Iterator[Problem]:
     yield from _check_chains(("codec",), file.codec)
     for index, rule in enumerate(file.codec.rules):
         yield from _check_codec_rule(("codec", "rules", index), rule, file)
-    yield from _check_choice(file.codec)
+    features = [name for name, party in file.parties.items() if party.role is Role.FEATURE]
+    yield from _check_choice(file.codec, features)
 
 
 _SCHEDULE_KEYS = {
@@ -102,7 +101,7 @@ def _check_schedule(file: FederationFile) -> Iterator[Problem]:
         )
 
 
-def _check_choice(codec: CodecSection) -> Iterator[Problem]:
+def _check_choice(codec: CodecSection, features: Sequence[str]) -> Iterator[Problem]:
     given = [key for key, value in codec.budget if value is not None]
     if given and codec.choice != ADAPTIVE:
         text = "it is for an adaptive choice; add choice: adaptive"
@@ -116,7 +115,7 @@ def _check_choice(codec: CodecSection) -> Iterator[Problem]:
     if codec.defaults == 1:
         text = "expected 2 or more, as the adaptive choice came with them, found 1"
         yield Problem(path=("codec", "defaults"), text=text)
-    if all(getattr(codec, direction) is not None for direction in CHOSEN):
+    if not any(codec.chooses(direction, party) for direction in CHOSEN for party in features):
         text = f"nothing is left to choose; leave out {' or '.join(CHOSEN)}, or choice"
         yield Problem(path=("codec", "choice"), text=text)
 

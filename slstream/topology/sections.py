@@ -87,6 +87,12 @@ def _role(value: object) -> object:
     return roles[value]
 
 
+ADAPTIVE = "adaptive"
+"""In the place of codecs: those that suit the link, from frame to frame."""
+
+CHOSEN = ("forward", "backward")
+"""What an adaptive choice is made for."""
+
 AUTO = "auto"
 """In the place of codecs: those that slstream chooses."""
 
@@ -332,9 +338,19 @@ class CodecSection(CodecDirections):
     """Which chains `auto` stands for: those of this release, or of an older one whose session goes
     on."""
 
+    def chooses(self, direction: str, party: str) -> bool:
+        """Whether the sender chooses from frame to frame.
 
-ADAPTIVE = "adaptive"
-"""In the place of codecs: those that suit the link, from frame to frame."""
+        Args:
+            direction: ``forward``, ``backward`` or ``evaluation``.
+            party: the feature party of the link.
+        """
+        sections = [self, *(rule for rule in self.rules if rule.party in (None, party))]
+        return (
+            self.choice == ADAPTIVE
+            and direction in CHOSEN
+            and all(getattr(section, direction) is None for section in sections)
+        )
 
 
 def _codecs(value: object) -> object:

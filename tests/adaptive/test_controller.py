@@ -63,7 +63,9 @@ class Bench:
             raise EncodeError("no")
         self.looks += 1
         size, seconds, snr_db = self.rungs[self.chains.index(chain)]
-        return Measure(bytes_per_element=size, seconds_per_element=seconds, snr_db=snr_db)
+        return Measure(
+            bytes_per_element=size, seconds=0.0, seconds_per_element=seconds, snr_db=snr_db
+        )
 
     def choose(self, frames: int = 1) -> list[Choice]:
         choices = []
@@ -153,6 +155,33 @@ def test_a_gradient_that_becomes_harder_is_measured_again() -> None:
     bench.choose(WARM_UP + 1)
     bench.rungs[COARSE] = (0.2, 5e-9, 5.0)
     assert bench.choose(4 * MEASURE_EVERY)[-1].rung == ROW
+
+
+def test_a_coarser_chain_must_be_above_the_floor_by_a_margin() -> None:
+    bench = Bench(link=SLOW, floor_db=12.5)
+    assert bench.settle() == COARSE, "to begin with, and to stay, the floor is enough"
+    bench = Bench(link=SLOW, floor_db=12.5)
+    bench.controller.follow(ROW)
+    assert bench.settle() == ROW
+    bench.rungs[COARSE] = (0.2, 5e-9, 13.6)
+    assert bench.choose(2 * MEASURE_EVERY)[-1].rung == COARSE
+
+
+@pytest.mark.parametrize("nothing", [0.0, np.nan, np.inf])
+def test_a_tensor_that_tells_nothing_is_not_looked_at(nothing: float) -> None:
+    bench = Bench()
+    bench.controller.choose(np.full((4, 4), nothing, np.float32))
+    assert bench.looks == 0
+    bench.choose()
+    assert bench.looks > 0
+
+
+def test_the_time_before_the_first_frame_is_no_step() -> None:
+    bench = Bench(link=MIDDLE, frame_s=0.0001)
+    bench.now_s += 3600
+    bench.controller.follow(COARSE)
+    bench.now_s += 3600
+    assert bench.settle() == ROW
 
 
 def test_looks_at_all_chains_every_so_many_frames() -> None:

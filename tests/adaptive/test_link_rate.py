@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import sys
+import threading
+
 import pytest
 
 from slstream.adaptive.link_rate import LinkRate
@@ -11,25 +15,18 @@ FRAME = 100_000
 
 
 class Way:
-    """A way whose transfers take a delay and the time of their bytes, one after another."""
+    """A way whose transfers take a delay and the time of their bytes."""
 
     def __init__(self, delay_s: float, bytes_per_s: float, *, clock_s: float = 0.0) -> None:
         self.rate = LinkRate()
         self.delay_s = delay_s
         self.bytes_per_s = bytes_per_s
         self.clock_s = clock_s
-        self.now_s = 1000.0
-        self.free_s = 0.0
 
-    def transfer(self, size: int, *, late_s: float = 0.0) -> None:
-        self.free_s = max(self.free_s, self.now_s) + size / self.bytes_per_s
-        ended_s = self.free_s + self.delay_s + late_s
-        self.rate.add(size, self.now_s, ended_s + self.clock_s)
-
-    def transfers(self, *sizes: int) -> None:
+    def transfers(self, *sizes: int, late_s: float = 0.0, at_most_s: float = math.inf) -> None:
         for size in sizes:
-            self.now_s += 1.0
-            self.transfer(size)
+            took_s = self.delay_s + size / self.bytes_per_s + self.clock_s + late_s
+            self.rate.add(size, took_s, at_most_s=at_most_s)
 
 
 def test_nothing_is_known_before_a_transfer_can_be_compared() -> None:
@@ -38,7 +35,7 @@ def test_nothing_is_known_before_a_transfer_can_be_compared() -> None:
     way.transfers(MESSAGE, MESSAGE)
     assert way.rate.seconds_per_byte is None
     way = Way(0.02, 1e6)
-    way.transfers(FRAME, FRAME)
+    way.transfers(FRAME, FRAME, FRAME // 2)
     assert way.rate.seconds_per_byte is None
     way.transfers(MESSAGE)
     assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
@@ -52,25 +49,40 @@ def test_the_delay_and_the_clocks_do_not_count(delay_s: float, clock_s: float) -
     assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
 
 
-def test_a_transfer_that_waited_for_another_counts_from_its_end() -> None:
+def test_what_a_transfer_cannot_have_taken_does_not_count() -> None:
     way = Way(0.02, 1e6)
     way.transfers(MESSAGE)
-    for _ in range(8):  # all begin at once
-        way.transfer(FRAME)
-    assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+    way.transfers(FRAME, FRAME, late_s=6.0, at_most_s=0.2)
+    assert way.rate.seconds_per_byte == pytest.approx(2e-6)
+
+
+def test_what_was_queued_had_no_delay() -> None:
+    rate = LinkRate()
+    rate.add_queued(FRAME, 0.1)
+    assert rate.seconds_per_byte == pytest.approx(1e-6)
 
 
 def test_three_transfers_after_a_change_it_is_followed_and_one_late_one_is_not() -> None:
     way = Way(0.02, 1e7)
     way.transfers(MESSAGE, *[FRAME] * 8)
-    way.now_s += 1.0
-    way.transfer(FRAME, late_s=0.5)
+    way.transfers(FRAME, late_s=0.5)
     assert way.rate.seconds_per_byte == pytest.approx(1e-7, rel=0.01)
     way.transfers(FRAME, FRAME, FRAME, FRAME)
     way.bytes_per_s = 1e6
     way.transfers(FRAME, FRAME)
     assert way.rate.seconds_per_byte == pytest.approx(1e-7, rel=0.01)
     way.transfers(FRAME)
+    assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+
+
+@pytest.mark.parametrize("step_s", [0.1, -0.1])
+def test_a_delay_that_changes_or_a_clock_that_is_set_is_noticed_by_messages(step_s: float) -> None:
+    way = Way(0.02, 1e6)
+    way.transfers(*[MESSAGE] * 9, *[FRAME] * 9)
+    way.clock_s = step_s
+    way.transfers(*[FRAME] * 9)
+    assert way.rate.seconds_per_byte is not None
+    way.transfers(*[MESSAGE] * 3, *[FRAME] * 5)
     assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
 
 
@@ -86,5 +98,29 @@ def test_what_is_remembered_is_bounded() -> None:
     way = Way(0.02, 1e6)
     way.transfers(*[1 << bits for bits in range(24)] * 50)
     rate = way.rate
-    assert sum(map(len, rate._took_s.values())) <= 24 * 8
+    assert sum(map(len, rate._took_s.values())) <= 24 * 3
     assert len(rate._rated) == 5
+
+
+def test_one_thread_may_look_while_another_notes() -> None:
+    way, wrong = Way(0.02, 1e6), []
+    way.transfers(MESSAGE, FRAME)
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            if way.rate.seconds_per_byte != pytest.approx(1e-6, rel=0.01):
+                wrong.append(way.rate.seconds_per_byte)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=look)
+    try:
+        thread.start()
+        for bits in range(200):
+            way.transfers(MESSAGE + bits, FRAME)
+    finally:
+        done.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert not wrong

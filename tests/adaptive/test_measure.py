@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from slstream.adaptive import measure as measure_module
 from slstream.adaptive.ladder import LADDERS, ladder
 from slstream.adaptive.measure import EXACT_DB, SAMPLE_ELEMENTS, measure, sample
 from slstream.codecs.chain import CodecChain
@@ -37,10 +37,21 @@ def test_sizes_and_noise_are_those_of_the_chain() -> None:
     half = measure(chain("fp16"), tensor)
     assert half.bytes_per_element == pytest.approx(2, rel=0.01)
     assert 60 < half.snr_db < 90
-    assert half.seconds_per_element > 0
+    assert half.seconds > 0
+    assert half.seconds_per_element >= 0
     assert measure(chain("raw32"), tensor).snr_db == EXACT_DB
     assert measure(chain("fp16"), np.zeros((4, 4), np.float32)).snr_db == EXACT_DB
     assert measure(chain("raw32"), np.zeros((0, 4), np.float32)).snr_db == EXACT_DB
+
+
+def test_what_a_call_takes_whatever_the_tensor_is_not_counted_by_element(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ticks = iter([0.0, 0.010, 0.0, 0.110])
+    monkeypatch.setattr(measure_module, "perf_counter", lambda: next(ticks))
+    found = measure(chain("fp16"), np.ones((100, 100), np.float32))
+    assert found.seconds == 0.010
+    assert found.seconds_per_element == pytest.approx(1e-5)
 
 
 def test_all_noise_is_a_finite_number_too() -> None:
@@ -55,13 +66,13 @@ def test_a_refusal_is_the_chains() -> None:
 
 @pytest.mark.parametrize("number", LADDERS)
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_a_ladder_goes_down_in_bytes_and_in_quality(number: int, direction: str) -> None:
+def test_a_ladder_goes_down_in_bytes_from_exact_to_the_coarsest(
+    number: int, direction: str
+) -> None:
     tensor = activation(512, 64) if direction == "forward" else gradient(512, 64)
     found = [measure(each, tensor) for each in ladder(number, direction)]
     sizes, quality = ([m.bytes_per_element for m in found], [m.snr_db for m in found])
     assert sizes == sorted(sizes, reverse=True)
-    # Rows of integers and coarser but entropy-coded steps are not far apart.
-    assert all(later <= earlier + 8 for earlier, later in pairwise(quality))
     assert quality[0] == EXACT_DB
     assert quality[-1] == min(quality)
 

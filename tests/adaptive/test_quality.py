@@ -53,3 +53,9 @@ def test_the_guard_tolerates_what_the_budget_allows() -> None:
         0,
         MOST_LIFTS,
     ]
+
+
+def test_a_loss_below_zero_that_shrinks_lifts_nothing() -> None:
+    quality = QualityFloor()
+    assert not any(quality.evaluated(-10 - 0.1 * epoch) for epoch in range(50))
+    assert [quality.evaluated(-14.0) for _ in range(PATIENCE)][-1]

@@ -102,7 +102,7 @@ def test_a_worse_choice_misses_the_target(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("after", "settled", "most", "holds"),
     [
-        ((), 0.0, 0, [True, True]),
+        ((), 20.0, 0, [False, True]),
         ((("bob", 1.0), ("alice", 2.5)), 2.5, 1, [True, True]),
         ((("bob", 1.0), ("bob", 2.0), ("bob", 4.0)), 4.0, 3, [True, False]),
         ((("bob", 7.0),), 7.0, 1, [False, True]),
@@ -118,7 +118,7 @@ def test_changes_are_counted_from_that_of_the_link_on(
     def train(_: Topology, link: Link) -> ShapedRun:
         assert link.later_rate_bps is not None
         at = link.later_at
-        before = (Chosen(at=at - 3, sender="bob", reason="to begin with"),)
+        before = (Chosen(at=at - 6, sender="bob", reason="to begin with"),)
         later = tuple(Chosen(at=at + late_s, sender=who, reason="w") for who, late_s in after)
         return run_of(1.0, choices=before + later, ended_at=at + 20)
 

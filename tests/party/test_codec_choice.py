@@ -9,7 +9,7 @@ from slstream.codecs.chain import CodecChain
 from slstream.codecs.defaults import DEFAULTS
 from slstream.errors import TopologyError
 from slstream.frames.header import FrameKind
-from slstream.party.codec_choice import CodecChoice, check_codecs, is_adaptive
+from slstream.party.codec_choice import CodecChoice, check_codecs
 from slstream.topology import CodecSection
 from tests.party.small_session import topology
 
@@ -66,30 +66,6 @@ def test_a_codec_of_gradients_is_refused_elsewhere(tmp_path: Path, direction: st
     check_codecs(topology(tmp_path, codec={"backward": "mask"}))
     with pytest.raises(TopologyError, match=rf"codec\.{direction}: mask.*under backward only"):
         check_codecs(topology(tmp_path, codec={direction: "mask"}))
-
-
-@pytest.mark.parametrize(
-    ("codec", "kinds"),
-    [
-        ({}, set()),
-        ({"choice": "adaptive"}, {FrameKind.ACTIVATION, FrameKind.GRADIENT}),
-        ({"choice": "adaptive", "forward": "fp16"}, {FrameKind.GRADIENT}),
-        (
-            {"choice": "adaptive", "rules": [{"party": "bob", "backward": "fp16"}]},
-            {FrameKind.ACTIVATION},
-        ),
-        (
-            {"choice": "adaptive", "rules": [{"party": "carol", "backward": "fp16"}]},
-            {FrameKind.ACTIVATION, FrameKind.GRADIENT},
-        ),
-    ],
-)
-def test_what_nothing_names_is_chosen_by_the_sender(
-    codec: dict[str, Any], kinds: set[FrameKind]
-) -> None:
-    section = CodecSection.model_validate(codec)
-    all_kinds = (FrameKind.ACTIVATION, FrameKind.GRADIENT, FrameKind.EVALUATION)
-    assert {kind for kind in all_kinds if is_adaptive(kind, section, "bob")} == kinds
 
 
 def test_a_sender_may_take_any_chain_of_its_ladder() -> None:

@@ -18,6 +18,7 @@ from slstream.errors import (
     UnknownTopic,
 )
 from slstream.frames.header import FrameKind
+from slstream.party import inbound as inbound_module
 from slstream.party.inbound import Inbound
 from slstream.party.link_reader import LinkMark
 from slstream.party.link_speed import LinkSpeed
@@ -241,13 +242,30 @@ def test_what_was_waited_for_tells_how_fast_it_came(on_link: OnLink) -> None:
             group.create_task(later(b"small", 1))
             await ends.next()
         assert ends.speed.from_log.seconds_per_byte is None
-        await ends.bob.send(bytes(100_000), first=2)
-        await ends.next()
-        assert ends.speed.from_log.seconds_per_byte is None, "it was there already"
         async with asyncio.TaskGroup() as group:
-            group.create_task(later(bytes(100_000), 3))
+            group.create_task(later(bytes(100_000), 2))
             await ends.next()
         assert ends.speed.from_log.seconds_per_byte is not None
+
+    on_link(body)
+
+
+def test_what_was_there_before_counts_as_long_as_it_was_waited_for(
+    on_link: OnLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbound_module, "_BLOCKED_S", 0.0)
+
+    async def body(ends: Ends) -> None:
+        await ends.bob.send(b"small")
+        await ends.next()
+        await ends.bob.send(bytes(100_000), first=2)
+        await asyncio.sleep(1)
+        began_s = monotonic()
+        await ends.next()
+        took_s = monotonic() - began_s
+        seconds_per_byte = ends.speed.from_log.seconds_per_byte
+        assert seconds_per_byte is not None
+        assert seconds_per_byte <= took_s / 100_000 < 1e-5
 
     on_link(body)
 

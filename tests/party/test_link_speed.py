@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+from contextlib import AbstractContextManager, ExitStack
+
 import pytest
 
+from slstream.errors import TransportError
+from slstream.party import link_speed
 from slstream.party.link_speed import LinkSpeed
 
 
@@ -11,9 +16,8 @@ def feed(speed: LinkSpeed, *, to_log: float | None = None, from_log: float | Non
     """Transfers of this many bytes per second."""
     for rate, bytes_per_s in ((speed.to_log, to_log), (speed.from_log, from_log)):
         if bytes_per_s is not None:
-            rate.add(100, 0.0, 0.01)
-            for number in range(1, 8):
-                rate.add(100_000, number, number + 0.01 + 100_000 / bytes_per_s)
+            for size in (100, *[100_000] * 7):
+                rate.add(size, 0.01 + size / bytes_per_s)
 
 
 def test_what_the_peer_sees_is_added() -> None:
@@ -41,6 +45,71 @@ def test_a_rate_is_told_once_and_again_when_it_has_changed() -> None:
     assert len(speed.headers()) == 1
     feed(speed, from_log=1e20)
     assert len(speed.headers()) == 1
+
+
+def test_a_rate_is_told_again_to_a_peer_that_may_have_been_started_anew() -> None:
+    speed = LinkSpeed(tells=True)
+    feed(speed, from_log=1e6)
+    told = [bool(speed.headers()) for _ in range(100)]
+    assert [number for number, each in enumerate(told) if each] == [0, 32, 64, 96]
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 0.0
+        monkeypatch.setattr(link_speed, "perf_counter", lambda: self.now_s)
+
+
+def test_half_a_link_is_not_taken_for_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, speed = Clock(monkeypatch), LinkSpeed(tells=True)
+    feed(speed, to_log=1e6)
+    assert speed.seconds_per_byte is None, "the peer may still tell"
+    for _ in range(40):
+        with speed.appending(100):
+            clock.now_s += 0.01
+    assert speed.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+
+
+def test_appends_that_are_confirmed_together_are_one_transfer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, speed = Clock(monkeypatch), LinkSpeed(tells=True)
+    with speed.appending(100):
+        clock.now_s += 0.01
+    for _ in range(3):
+        with ExitStack() as stack:
+            for _ in range(4):
+                stack.enter_context(speed.appending(100_000))
+            clock.now_s += 0.01 + 0.4
+        clock.now_s += 1
+    assert speed.to_log.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+
+
+def test_a_link_that_is_never_idle_is_rated_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, speed = Clock(monkeypatch), LinkSpeed(tells=True)
+    under_way: deque[AbstractContextManager[None]] = deque()
+    for number in range(60):
+        under_way.append(speed.appending(100_000))
+        under_way[-1].__enter__()
+        if number >= 4:
+            clock.now_s += 0.1
+            under_way.popleft().__exit__(None, None, None)
+    assert speed.to_log.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+
+
+def test_an_append_that_fails_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, speed = Clock(monkeypatch), LinkSpeed(tells=True)
+    with speed.appending(100):
+        clock.now_s += 0.01
+    append = speed.appending(100_000)
+    append.__enter__()
+    clock.now_s += 60
+    error = TransportError("away")
+    assert not append.__exit__(TransportError, error, None)
+    assert speed.to_log.seconds_per_byte is None
+    with speed.appending(100_000):
+        clock.now_s += 0.01 + 0.1
+    assert speed.to_log.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
 
 
 def test_who_does_not_need_it_is_not_told() -> None:

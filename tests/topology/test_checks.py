@@ -150,6 +150,11 @@ ALICE_BASE = '["a*"]}\n    base: {model: mlp, args: {out: 4}}'
             "loss: bce\ncodec: {choice: adaptive, forward: fp16, backward: fp16}",
             "14: codec.choice: nothing is left to choose; leave out forward or backward, or choice",
         ),
+        (
+            "loss: bce",
+            "loss: bce\ncodec: {choice: adaptive, forward: fp16, rules: [{backward: fp16}]}",
+            "14: codec.choice: nothing is left to choose; leave out forward or backward, or choice",
+        ),
     ],
 )
 def test_keys_that_do_not_fit_each_other(

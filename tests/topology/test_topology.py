@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slstream.errors import TopologyError
-from slstream.topology import Role, Topology
+from slstream.topology import CodecSection, Role, Topology
 from tests.topology.documents import VALID, edited, write
 
 SHIPPED = sorted((Path(__file__).parents[2] / "topology").glob("*.yaml"))
@@ -69,6 +69,28 @@ def test_adaptive_is_short_for_a_choice(tmp_path: Path) -> None:
     agreed = fixed.agreed()["codec"]
     assert isinstance(agreed, dict)
     assert not {"choice", "budget"} & set(agreed), "older releases do not know them"
+
+
+@pytest.mark.parametrize(
+    ("codec", "directions"),
+    [
+        ({}, []),
+        ({"choice": "adaptive"}, ["forward", "backward"]),
+        ({"choice": "adaptive", "forward": "fp16"}, ["backward"]),
+        ({"choice": "adaptive", "rules": [{"party": "bob", "backward": "fp16"}]}, ["forward"]),
+        (
+            {"choice": "adaptive", "rules": [{"party": "carol", "backward": "fp16"}]},
+            ["forward", "backward"],
+        ),
+        ({"choice": "adaptive", "rules": [{"first_epoch": 9, "forward": "fp16"}]}, ["backward"]),
+    ],
+)
+def test_what_nothing_names_is_chosen_by_the_sender(
+    codec: dict[str, object], directions: list[str]
+) -> None:
+    section = CodecSection.model_validate(codec)
+    all_directions = ("forward", "backward", "evaluation")
+    assert [each for each in all_directions if section.chooses(each, "bob")] == directions
 
 
 def test_codecs_may_be_written_in_three_ways(tmp_path: Path) -> None:
