@@ -106,6 +106,7 @@ def sessions(directory: Path) -> list[Message]:
 FEW = {"batch_size": 16, "epochs": 100, "validation": 0.25}
 
 
+@pytest.mark.long
 def test_a_party_that_is_killed_is_started_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

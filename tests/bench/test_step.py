@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from slstream.bench import step
 
 
+@pytest.mark.long
 def test_the_report_has_the_overhead_and_its_parts() -> None:
     report = step.run(steps=20)
     values = {result.name: result.value for result in report.results}

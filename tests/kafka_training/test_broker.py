@@ -147,6 +147,7 @@ def train_before_the_broker(broker: Broker, folder: Path, disabled: Fault | None
         return made.finish()
 
 
+@pytest.mark.long
 def test_parties_that_are_up_before_the_broker(
     own_kafka: Broker, tmp_path: Path, expected: Learned
 ) -> None:

@@ -68,6 +68,7 @@ def train_while_rights_are_removed(
         return made.finish()
 
 
+@pytest.mark.long
 def test_rights_that_are_removed(broker: ProcessBroker, tmp_path: Path, expected: Learned) -> None:
     assert train_while_rights_are_removed(broker, tmp_path) == expected
 
