@@ -42,6 +42,11 @@ def run(topology: Topology, *, seeds: int) -> Report:
     metric = topology.metrics[0]
     results = [
         at_least("wire_ratio", fmean(s.ratio for s, _ in pairs), "x", WIRE_RATIO),
+        Result(
+            name="training_wire_ratio",
+            value=fmean(_training_ratio(s) for s, _ in pairs),
+            unit="x",
+        ),
         *_delta_results(metric, pairs, prefix="metric", claim=seeds >= CLAIM_SEEDS),
     ]
     for other in topology.metrics[1:]:
@@ -65,6 +70,12 @@ def run(topology: Topology, *, seeds: int) -> Report:
     if seeds < CLAIM_SEEDS:
         notes.append(f"a claim on the metric needs at least {CLAIM_SEEDS} seeds")
     return Report(bench="accuracy", results=tuple(results), notes=tuple(notes))
+
+
+def _training_ratio(summary: Summary) -> float:
+    """Of the frames of training steps alone: without opening, evaluations and messages."""
+    frames = [t for t in summary.traffic if t.kind in ("activation", "gradient")]
+    return sum(t.raw_bytes for t in frames) / sum(t.wire_bytes for t in frames)
 
 
 def _delta_results(

@@ -18,6 +18,9 @@ SHARES = frozenset({"auc", "accuracy"})
 """Metrics between 0 and 1, whose differences are told in points (hundredths)."""
 
 
+MOST_CHOICES = 12
+"""Choices of codecs that are shown."""
+
 _CONTROL = "control"
 
 
@@ -33,7 +36,7 @@ def summary_table(summary: Summary, directory: Path, party: str | None = None) -
     parts.append(Text(f"session {printable(summary.session)}", style="dim"))
     if summary.rows:
         parts.append(_rows(summary))
-    for table in (_metrics(summary), _traffic(summary), _time(summary)):
+    for table in (_metrics(summary), _traffic(summary), _choices(summary), _time(summary)):
         if table.row_count:
             parts += [Text(), table]
     parts += [Text(), *_files(summary, directory, party)]
@@ -124,6 +127,25 @@ def _traffic(summary: Summary) -> Table:
     if summary.traffic:
         table.add_section()
         table.add_row("all", "", *_sums(summary.traffic), style="bold")
+    return table
+
+
+def _choices(summary: Summary) -> Table:
+    """The latest codecs that senders chose, each with its reason."""
+    table = _table("Codecs that the senders chose")
+    for name in ("", "epoch/step", "codec", "because"):
+        table.add_column(name)
+    for choice in summary.choices[-MOST_CHOICES:]:
+        table.add_row(
+            f"{printable(choice.kind)} to {printable(choice.receiver)}",
+            f"{choice.epoch}/{choice.step}",
+            printable(choice.codec).replace(",", ", "),
+            printable(choice.reason),
+        )
+    left = len(summary.choices) - MOST_CHOICES
+    if left > 0:
+        table.caption = f"and {left} earlier ones, in summary.json"
+        table.caption_justify = "left"
     return table
 
 

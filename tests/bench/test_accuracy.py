@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -60,7 +61,7 @@ def test_the_statistics_are_those_of_the_pairs(
             epochs=1,
             steps=1,
             metrics={"auc": with_codecs},
-            traffic=[traffic],
+            traffic=[traffic, replace(traffic, kind="control", raw_bytes=50, wire_bytes=50)],
         )
         return summary, Baseline(metrics={"auc": without}, total_s=1.0)
 
@@ -72,7 +73,8 @@ def test_the_statistics_are_those_of_the_pairs(
     error = by_name["metric_delta_standard_error"].value
     assert error == pytest.approx(stdev(deltas) / math.sqrt(5))
     assert by_name["metric_delta_points"].holds is True
-    assert by_name["wire_ratio"].value == pytest.approx(30)
+    assert by_name["wire_ratio"].value == pytest.approx(3050 / 150)
+    assert by_name["training_wire_ratio"].value == pytest.approx(30)
     assert by_name["wire_ratio"].holds is True
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from slstream.cli.summary_table import summary_table
-from slstream.party.summary import Summary
+from slstream.party.summary import CodecChosen, Summary
 from tests.cli.examples import SUMMARY, assert_fits, rendered, words
 
 DIRECTORY = Path("runs/breast-cancer-1")
@@ -87,3 +87,25 @@ def test_names_from_elsewhere_cannot_repaint_the_terminal() -> None:
     text = rendered(summary_table(summary, DIRECTORY))
     assert "\x1b" not in text
     assert "[red]bob/model.safetensors" in text
+
+
+def test_choices_of_codecs_are_shown_with_their_reasons() -> None:
+    choices = [
+        CodecChosen(
+            sender="bob",
+            receiver="alice",
+            kind="activation",
+            epoch=1,
+            step=step,
+            codec="ecsq(step=2,rounding=stochastic)",
+            reason=f"{step} ms at 13.4 dB instead of 31.3 ms (10.6 MB/s)",
+        )
+        for step in range(1, 15)
+    ]
+    text = rendered(summary_table(replace(SUMMARY, choices=choices), DIRECTORY), 80)
+    assert_fits(text, 80)
+    assert "1/14" in text
+    assert "1/3" in text
+    assert "1/2 " not in text
+    assert "and 2 earlier ones, in summary.json" in text
+    assert "Codecs that the senders chose" not in rendered(summary_table(SUMMARY, DIRECTORY))
