@@ -61,6 +61,7 @@ from slstream.protocol.actions import (
 from slstream.protocol.messages import Abort, Message, Refuse, encode_message
 from slstream.protocol.session import Outcome, Session
 from slstream.topology.apply_command import apply_command
+from slstream.topology.sections import ADAPTIVE
 
 LAST_WORD_S = 2.0
 """How long a failing party tries to tell its peers why."""
@@ -296,9 +297,11 @@ class Driver:
                 return result
 
     def _guard(self, metrics: Mapping[str, float]) -> None:
+        """Let adaptive choices know how an epoch went."""
         quality = self._context.negotiation.quality
-        if "loss" in metrics and quality.evaluated(metrics["loss"]):
-            _logger.info("adaptive codecs: validation is worse", extra={"lifts": quality.lifts})
+        lifted = "loss" in metrics and quality.evaluated(metrics["loss"])
+        if lifted and self._context.topology.codec.choice == ADAPTIVE:
+            _logger.info("validation got worse: finer codecs", extra={"lifts": quality.lifts})
 
     async def _read_back(self, action: Action) -> None:
         """Have what is encoded again take the codecs that were chosen for it."""

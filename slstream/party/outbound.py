@@ -350,7 +350,9 @@ class Outbound:
             micro_batch=frame.micro_batch,
             window=WINDOW,
         )
-        return [replace(r, headers=r.headers + frame.headers) for r in records]
+        if frame.headers:
+            return [replace(r, headers=r.headers + frame.headers) for r in records]
+        return records
 
     async def _append(self, records: list[FrameRecord], what: str) -> int:
         place, size = Place(topic=self.topic, offset=self._end), sum(len(r.value) for r in records)
