@@ -27,6 +27,7 @@ from slstream.party.summary import Summary
 from slstream.protocol.early_stop import LOWER_IS_BETTER
 from slstream.topology import Topology
 from slstream.topology.document import parse_value
+from slstream.topology.sections import ADAPTIVE
 
 TARGET_POINTS = 0.3
 """By default the target is this far from the best metric of the uncompressed run of the seed."""
@@ -67,8 +68,8 @@ def run(
     Args:
         topology: its own seed is the first; all its data must be readable here.
         link: between each feature party and the log.
-        codecs: each is compared, as YAML: a chain for both directions, or a mapping of directions
-            to chains; none: the topology's own.
+        codecs: each is compared, as YAML: a chain for both directions, ``adaptive``, or a whole
+            section; none: the topology's own.
         schedule: of the compressed runs, as YAML; ``None``: the topology's own.
         target: value of the first metric that is to be reached; ``None``: see
             :data:`TARGET_POINTS`.
@@ -121,7 +122,7 @@ def _variant(topology: Topology, codec: str | None, schedule: str | None) -> Var
     sections = {}
     if codec is not None:
         chosen = _parsed("--codec", codec)
-        both_ways = not isinstance(chosen, dict) or "id" in chosen
+        both_ways = (not isinstance(chosen, dict) or "id" in chosen) and chosen != ADAPTIVE
         sections["codec"] = {"forward": chosen, "backward": chosen} if both_ways else chosen
     if schedule is not None:
         sections["schedule"] = _parsed("--schedule", schedule)

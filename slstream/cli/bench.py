@@ -123,8 +123,8 @@ _rate, _duration = _Text("rate", parse_rate), _Text("duration", parse_duration)
     "codecs",
     metavar="CHAIN",
     multiple=True,
-    help="Codecs as YAML, for both directions or as {forward: ..., backward: ...}; given several "
-    "times, each is compared.  [default: the topology's]",
+    help="Codecs as YAML, for both directions or as {forward: ..., backward: ...}, or adaptive; "
+    "given several times, each is compared.  [default: the topology's]",
 )
 @click.option(
     "--schedule",

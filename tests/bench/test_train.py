@@ -206,8 +206,9 @@ def test_several_codecs_are_compared_with_one_uncompressed_run(
         shaped([0.9], epoch_s=10, wire_bytes=3000),
         shaped([0.9], epoch_s=5, wire_bytes=750),
         shaped([0.9], epoch_s=2, wire_bytes=300),
+        shaped([0.9], epoch_s=1, wire_bytes=100),
     )
-    codecs = ("[q8row, zstd]", "{forward: q4row, backward: fp16}")
+    codecs = ("[q8row, zstd]", "{forward: q4row, backward: fp16}", "adaptive")
     report = train.run(
         write_federation(tmp_path).load(),
         link=SLOW,
@@ -218,10 +219,11 @@ def test_several_codecs_are_compared_with_one_uncompressed_run(
         plot=tmp_path / "pictures",
     )
     found = by_name(report)
-    assert [found[f"{codec}/wire_ratio"].value for codec in codecs] == pytest.approx([4, 10])
+    assert [found[f"{codec}/wire_ratio"].value for codec in codecs] == pytest.approx([4, 10, 30])
     speedups = [found[f"{codec}/time_to_target_speedup"].value for codec in codecs]
-    assert speedups == pytest.approx([2, 5])
-    raw, first, second = trainings.seen
+    assert speedups == pytest.approx([2, 5, 10])
+    raw, first, second, third = trainings.seen
+    assert third.codec.choice == "adaptive"
     assert raw.schedule.name == "sync"
     assert (first.schedule.name, first.schedule.pipeline_size) == ("pipeline", 4)
     both = ({"id": "q8row"}, {"id": "zstd"})
