@@ -356,6 +356,10 @@ class CodecSection(CodecDirections):
 def _codecs(value: object) -> object:
     if value == ADAPTIVE:
         return {"choice": ADAPTIVE}
+    if isinstance(value, str) and value != AUTO:
+        raise ValueError(
+            f'expected auto, adaptive or a mapping such as {{forward: fp16}}, found "{value}"'
+        )
     return {} if value == AUTO else value
 
 

@@ -68,6 +68,8 @@ def _text(path: KeyPath, details: ErrorDetails) -> str:
         return str(context["error"])
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", context["expected"])
+        if not choices:  # numbers
+            return f"expected {context['expected']}, found {show(found)}"
         near = hint(str(found), choices)
         return f"expected one of these names, found {show(found)}{near}"
     expected = _EXPECTED.get(kind)

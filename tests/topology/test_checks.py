@@ -131,6 +131,17 @@ ALICE_BASE = '["a*"]}\n    base: {model: mlp, args: {out: 4}}'
         ),
         (
             "loss: bce",
+            "loss: bce\ncodec: adaptiv",
+            "14: codec: expected auto, adaptive or a mapping such as {{forward: fp16}}, found "
+            '"adaptiv"',
+        ),
+        (
+            "loss: bce",
+            "loss: bce\ncodec: {defaults: 3}",
+            "14: codec.defaults: expected 1 or 2, found 3",
+        ),
+        (
+            "loss: bce",
             "loss: bce\ncodec: {budget: {floor_db: 3}}",
             "14: codec.budget: it is for an adaptive choice; add choice: adaptive",
         ),
