@@ -17,15 +17,17 @@ from slstream.errors import EncodeError
 
 MEASURE_EVERY = 64
 """Frames from one look at all chains to the next."""
-TRUST = 0.5
-"""Weight of a new look's seconds against those of the ones before it."""
+FORGET = 0.1
+"""What disturbs a look only adds to its seconds, so the least of all looks counts; this part is
+added to it from look to look, as a processor may really have become slower."""
 WARM_UP = 4
 """Frames on the first rung, at least: until the link is known."""
-GAIN = 0.15
-"""Part of the predicted time that another chain must save."""
+GAIN = 0.1
+"""Part of the predicted time that a chain with fewer bytes must save."""
+GAIN_OF_MORE_BYTES = 0.15
 WORTH = 0.03
-"""Part of the time from one frame to the next that a chain with more bytes must save: bytes have
-other costs than time."""
+"""Part of the time from one frame to the next that a chain with more bytes must save, too: bytes
+have other costs than time."""
 INTERVALS = 9
 """The latest times from one frame to the next, of which the median is the time of a step."""
 MARGIN_DB = 1.0
@@ -50,7 +52,7 @@ class Controller:
 
     The predicted time of a frame is that of encoding it, of its bytes on the link and of decoding
     it; what does not depend on the chain is left out. Among the chains above the floor the quickest
-    is taken, but a change must save :data:`GAIN` of the time, and stands for a while.
+    is taken, but a change must save a part of the time, and stands for a while.
     """
 
     def __init__(
@@ -138,7 +140,7 @@ class Controller:
         except EncodeError:
             return  # which one and why is told when it is encoded
         before = self._measures or found
-        self._measures = [_mixed(old, new) for old, new in zip(before, found, strict=True)]
+        self._measures = [_joined(old, new) for old, new in zip(before, found, strict=True)]
 
     def _best(self, elements: int) -> tuple[int, str]:
         """The rung to take, and why when it is another one."""
@@ -157,7 +159,8 @@ class Controller:
         begins, self._link_known = not self._link_known, True
         wanted = GAIN * times[now]
         if self._measures[best].bytes_per_element > self._measures[now].bytes_per_element:
-            wanted = max(wanted, WORTH * median(self._intervals or (0.0,)))
+            step_s = median(self._intervals or (0.0,))
+            wanted = max(GAIN_OF_MORE_BYTES * times[now], WORTH * step_s)
         if best == now or not (dwelt or begins) or times[now] - times[best] < wanted:
             return now, ""
         rate = f"{1e-6 / link:.3g} MB/s" if link else "no time for bytes"
@@ -184,10 +187,10 @@ class Controller:
         return f"{found:.1f} dB would be below the floor of {self._floor_db():.1f} dB"
 
 
-def _mixed(old: Measure, new: Measure) -> Measure:
-    """The new look, but for its seconds, which are noisy."""
+def _joined(old: Measure, new: Measure) -> Measure:
+    """The new look, with the least seconds."""
     return replace(
         new,
-        seconds=(1 - TRUST) * old.seconds + TRUST * new.seconds,
-        seconds_per_element=(1 - TRUST) * old.seconds_per_element + TRUST * new.seconds_per_element,
+        seconds=min((1 + FORGET) * old.seconds, new.seconds),
+        seconds_per_element=min((1 + FORGET) * old.seconds_per_element, new.seconds_per_element),
     )

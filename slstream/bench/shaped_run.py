@@ -158,10 +158,11 @@ async def _read_run(topology: Topology, directory: Path, summary: Summary) -> Sh
 
 
 async def _choices(log: Transport, topic: str, sender: str) -> AsyncIterator[Chosen]:
-    offset = 0
+    reader, offset = FrameReader(), 0
     while records := await log.read(topic, offset):
         for record in records:
-            if reason := choice_of(record.headers):
+            frame, reason = reader.push(record.value), choice_of(record.headers)
+            if frame is not None and reason:
                 yield Chosen(at=record.timestamp_ms / 1000, sender=sender, reason=reason)
         offset = records[-1].offset + 1
 

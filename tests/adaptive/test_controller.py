@@ -113,8 +113,8 @@ def test_more_bytes_must_save_a_part_of_the_step() -> None:
 def test_small_gains_do_not_count() -> None:
     bench = Bench(link=SLOW, frame_s=0.01)
     bench.choose(WARM_UP + 1)
-    # From now on the finer one is 10 % better, which is not enough.
-    bench.rungs[ROW] = (0.18, 5e-9, 20.0)
+    # From now on the finer one is 7 % better, which is not enough.
+    bench.rungs[ROW] = (0.186, 5e-9, 20.0)
     assert bench.choose(12 * MEASURE_EVERY)[-1].rung == COARSE
     bench.rungs[ROW] = (0.05, 5e-9, 20.0)
     assert bench.choose(4 * MEASURE_EVERY)[-1].rung == ROW
@@ -182,6 +182,14 @@ def test_the_time_before_the_first_frame_is_no_step() -> None:
     bench.controller.follow(COARSE)
     bench.now_s += 3600
     assert bench.settle() == ROW
+
+
+def test_a_look_that_was_disturbed_counts_for_nothing() -> None:
+    bench = Bench(link=SLOW, frame_s=0.01)
+    bench.choose(WARM_UP + 1)
+    bench.rungs[COARSE] = (0.2, 1e-3, 13.0)  # as if the processor had been taken away
+    assert bench.choose(5 * MEASURE_EVERY)[-1].rung == COARSE
+    assert bench.choose(100 * MEASURE_EVERY)[-1].rung != COARSE, "it stayed so"
 
 
 def test_looks_at_all_chains_every_so_many_frames() -> None:
