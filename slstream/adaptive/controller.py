@@ -25,7 +25,7 @@ WARM_UP = 4
 GAIN = 0.1
 """Part of the predicted time that a chain with fewer bytes must save."""
 GAIN_OF_MORE_BYTES = 0.15
-WORTH = 0.03
+WORTH = 0.05
 """Part of the time from one frame to the next that a chain with more bytes must save, too: bytes
 have other costs than time."""
 INTERVALS = 9

@@ -12,7 +12,8 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import count
+from itertools import count, pairwise
+from math import inf
 from pathlib import Path
 from statistics import median
 from time import time
@@ -45,7 +46,7 @@ _STEP_EPOCHS, _STEP_LR = 40, 0.0001
 _STEP_AFTER_S = 15.0
 """When the rate changes, from the start of the processes on: they train by then."""
 _OBSERVED_S = 5.0
-"""How long a training must go on before and after the change, at least."""
+"""How long a training must go on before the change, and after it once it may be settled."""
 _STEPS = ((1e9, 100e6), (100e6, 1e9))
 _numbers = count()
 
@@ -113,17 +114,33 @@ def _change(directory: Path, before: float, after: float) -> tuple[list[Result],
     link = Link(rate_bps=before, rtt_s=RTT_S, later_rate_bps=after, later_at=changes_at)
     found = _train(directory, "adaptive", link, seed=0, epochs=_STEP_EPOCHS, lr=_STEP_LR)
     later = [each for each in found.choices if each.at > changes_at]
-    seen_s = found.ended_at - changes_at
-    # Who does not follow has never settled.
-    settled_s = max((each.at - changes_at for each in later), default=seen_s)
+    settled_s = max((each.at - changes_at for each in later), default=0.0)
     before_s = changes_at - min(each.at for each in found.choices)
+    seen_s = found.ended_at - changes_at
+    alone = _train(
+        directory,
+        "adaptive",
+        Link(rate_bps=after, rtt_s=RTT_S),
+        seed=0,
+        epochs=_EPOCHS,
+        lr=_STEP_LR,
+    )
+    share = _epoch_s(alone) / _epoch_s(found, begun_after=changes_at + SETTLED_S)
     most = max((sum(c.sender == each.sender for c in later) for each in later), default=0)
     said = "; ".join(f"{c.at - changes_at:+.1f} s {c.sender}: {c.reason}" for c in found.choices)
     return [
+        at_least("share_of_one_that_began_so", share, "x", SHARE),
         at_most("settled_s", settled_s, "s", SETTLED_S),
         at_most("most_changes_of_a_sender", most, "changes", 2),
-        at_least("observed_s", min(before_s, seen_s), "s", _OBSERVED_S),
+        at_least("observed_s", min(before_s, seen_s - SETTLED_S), "s", _OBSERVED_S),
     ], said
+
+
+def _epoch_s(run: ShapedRun, *, begun_after: float = -inf) -> float:
+    """Median seconds of an epoch, of those that began after a Unix time."""
+    ends = [run.ended_at - run.training_s + each.at_s for each in run.evaluations]
+    times = [end - begin for begin, end in pairwise(ends) if begin >= begun_after]
+    return median(times) if times else inf
 
 
 def _runs(directory: Path, codec: object, link: Link, seeds: int) -> list[ShapedRun]:

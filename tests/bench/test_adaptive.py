@@ -102,7 +102,7 @@ def test_a_worse_choice_misses_the_target(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("after", "settled", "most", "holds"),
     [
-        ((), 20.0, 0, [False, True]),
+        ((), 0.0, 0, [True, True]),
         ((("bob", 1.0), ("alice", 2.5)), 2.5, 1, [True, True]),
         ((("bob", 1.0), ("bob", 2.0), ("bob", 4.0)), 4.0, 3, [True, False]),
         ((("bob", 7.0),), 7.0, 1, [False, True]),
@@ -116,7 +116,8 @@ def test_changes_are_counted_from_that_of_the_link_on(
     holds: list[bool],
 ) -> None:
     def train(_: Topology, link: Link) -> ShapedRun:
-        assert link.later_rate_bps is not None
+        if link.later_rate_bps is None:
+            return run_of(0.9)
         at = link.later_at
         before = (Chosen(at=at - 6, sender="bob", reason="to begin with"),)
         later = tuple(Chosen(at=at + late_s, sender=who, reason="w") for who, late_s in after)
@@ -128,4 +129,16 @@ def test_changes_are_counted_from_that_of_the_link_on(
         results = [found[f"{change}/{n}"] for n in ("settled_s", "most_changes_of_a_sender")]
         assert [r.value for r in results] == [pytest.approx(settled), most]
         assert [r.holds for r in results] == holds
-        assert found[f"{change}/observed_s"].holds
+        assert found[f"{change}/share_of_one_that_began_so"].value == pytest.approx(0.9)
+        assert found[f"{change}/observed_s"].value == pytest.approx(6)
+
+
+def test_a_change_during_which_nobody_looked_is_not_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(_: Topology, link: Link) -> ShapedRun:
+        choices = (Chosen(at=link.later_at + 1, sender="bob", reason="to begin with"),)
+        return run_of(1.0, choices=choices, ended_at=link.later_at + 4)
+
+    use(monkeypatch, train)
+    found = by_name(adaptive.run(rates={}).results)
+    assert found["100-to-1000mbit/observed_s"].holds is False
+    assert found["100-to-1000mbit/share_of_one_that_began_so"].holds is False
