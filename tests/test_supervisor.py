@@ -144,6 +144,7 @@ def test_a_party_that_is_killed_too_often_is_named_with_the_signal(tmp_path: Pat
     assert [message.type for message in sessions(directory)] == ["announce"]
 
 
+@pytest.mark.long
 def test_an_interrupted_run_goes_on_when_it_is_called_again(tmp_path: Path) -> None:
     directory, federation = tmp_path / "run", topology(tmp_path, training=FEW)
     with pytest.raises(SessionAborted):

@@ -78,6 +78,7 @@ def test_a_session_equals_the_joined_model(case: str, tmp_path: Path) -> None:
     assert_equal_bits(weights(tmp_path, topology), train_joined(topology))
 
 
+@pytest.mark.long
 def test_run_after_run_and_against_the_baseline(tmp_path: Path) -> None:
     topology = tabular(1, epochs=1)
     first = slstream.run(topology, directory=tmp_path / "first")

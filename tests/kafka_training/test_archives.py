@@ -54,6 +54,7 @@ def replayed(name: str, *arguments: str | Path) -> Any:
     return {key: report[key] for key in ("party", "frames", "equal_frames", "weights", "stopped")}
 
 
+@pytest.mark.long
 def test_both_logs_lead_to_the_same(
     own_kafka: Broker, tmp_path: Path, undisturbed: Path, expected: Learned
 ) -> None:

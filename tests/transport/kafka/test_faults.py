@@ -164,6 +164,7 @@ def test_cut_connections_lose_and_repeat_nothing(
     run(body())
 
 
+@pytest.mark.long
 def test_a_broker_that_stays_away_is_named(own_kafka: Broker) -> None:
     """And neither deadlines nor closing wait for it; what was on its way arrives later."""
 
