@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
 from slstream.codecs.chain import CodecChain
+from slstream.codecs.defaults import Configs
 
-Rungs = tuple[Sequence[Mapping[str, object]], ...]
+Rungs = tuple[Configs, ...]
 
 
 def _ladder(rounding: str, *steps: float) -> Rungs:

@@ -10,9 +10,7 @@ import numpy as np
 
 from slstream.codecs.chain import CodecChain
 from slstream.codecs.contract import CodecContext, FloatArray, TensorSpec
-
-EXACT_DB = 200.0
-"""Of an exact chain: finite, so that measures can be averaged."""
+from slstream.codecs.signal_to_noise import signal_to_noise_db
 
 SAMPLE_ELEMENTS = 32_768
 """About as many are looked at; a millisecond for the slowest chain."""
@@ -28,7 +26,7 @@ class Measure:
     seconds_per_element: float
     """What comes to that."""
     snr_db: float
-    """Energy of the tensor over energy of the error; :data:`EXACT_DB` at most."""
+    """See :func:`signal_to_noise_db`."""
 
 
 def sample(tensor: FloatArray) -> FloatArray:
@@ -51,7 +49,7 @@ def measure(chain: CodecChain, rows: FloatArray) -> Measure:
         bytes_per_element=size / elements,
         seconds=min(first_s, seconds),
         seconds_per_element=max(0.0, seconds - first_s) / elements,
-        snr_db=_snr_db(rows, decoded),
+        snr_db=signal_to_noise_db(rows, decoded),
     )
 
 
@@ -62,11 +60,3 @@ def _there_and_back(chain: CodecChain, rows: FloatArray) -> tuple[int, FloatArra
     data = chain.encode(rows, context)
     decoded = chain.decode(data, spec, context)
     return len(data), decoded, perf_counter() - start
-
-
-def _snr_db(rows: FloatArray, decoded: FloatArray) -> float:
-    signal = float(np.square(rows, dtype=np.float64).sum())
-    noise = float(np.square(np.subtract(rows, decoded, dtype=np.float64)).sum())
-    if noise == 0:
-        return EXACT_DB
-    return min(EXACT_DB, 10 * math.log10(signal / noise)) if signal else -EXACT_DB

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,10 +16,8 @@ from slstream.codecs.contract import (
     StateSpec,
     TensorSpec,
 )
+from slstream.codecs.signal_to_noise import signal_to_noise_db
 from slstream.errors import CodecError
-
-EXACT_DB = 200.0
-"""The signal-to-noise ratio that stands for no error at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,14 +130,3 @@ def best_gb_per_s(
         best = min(best, time.perf_counter() - start)
         repetitions += 1
     return tensor.nbytes / best / 1e9
-
-
-def signal_to_noise_db(tensor: FloatArray, decoded: FloatArray) -> float:
-    """Of the whole tensor; ``EXACT_DB`` without any error, and at most that either way."""
-    signal = float(np.sum(tensor.astype(np.float64) ** 2))
-    noise = float(np.sum((tensor.astype(np.float64) - decoded) ** 2))
-    if noise == 0:
-        return EXACT_DB
-    if signal == 0:
-        return -EXACT_DB
-    return max(-EXACT_DB, min(EXACT_DB, 10 * math.log10(signal / noise)))

@@ -15,6 +15,7 @@ from pathlib import Path
 from slstream.bench import shaped_party
 from slstream.bench.shaped_link import Link
 from slstream.errors import ModelError
+from slstream.frames.frame import Frame
 from slstream.frames.header import FrameKind
 from slstream.frames.link import FrameReader, choice_of
 from slstream.frames.topics import link_topic
@@ -25,7 +26,7 @@ from slstream.protocol.messages import Message, Ready, Verdict, decode_message
 from slstream.supervisor import run as run_session
 from slstream.topology import Topology
 from slstream.transport.connect import open_transport
-from slstream.transport.contract import Transport
+from slstream.transport.contract import StoredRecord, Transport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,23 +159,26 @@ async def _read_run(topology: Topology, directory: Path, summary: Summary) -> Sh
 
 
 async def _choices(log: Transport, topic: str, sender: str) -> AsyncIterator[Chosen]:
-    reader, offset = FrameReader(), 0
-    while records := await log.read(topic, offset):
-        for record in records:
-            frame, reason = reader.push(record.value), choice_of(record.headers)
-            if frame is not None and reason:
-                yield Chosen(at=record.timestamp_ms / 1000, sender=sender, reason=reason)
-        offset = records[-1].offset + 1
+    async for _, record in _frames(log, topic):
+        if reason := choice_of(record.headers):
+            yield Chosen(at=record.timestamp_ms / 1000, sender=sender, reason=reason)
 
 
 async def _messages(log: Transport, topic: str) -> AsyncIterator[tuple[Message, int]]:
     """A link's control messages, each with the time of its last record in ms."""
+    async for frame, record in _frames(log, topic):
+        if frame.kind is FrameKind.CONTROL:
+            yield decode_message(frame.payload), record.timestamp_ms
+
+
+async def _frames(log: Transport, topic: str) -> AsyncIterator[tuple[Frame, StoredRecord]]:
+    """A link's frames, each with its last record."""
     reader, offset = FrameReader(), 0
     while records := await log.read(topic, offset):
         for record in records:
             frame = reader.push(record.value)
-            if frame is not None and frame.kind is FrameKind.CONTROL:
-                yield decode_message(frame.payload), record.timestamp_ms
+            if frame is not None:
+                yield frame, record
         offset = records[-1].offset + 1
 
 

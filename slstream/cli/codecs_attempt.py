@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from slstream.bench.codec_trial import EXACT_DB, Trial, try_codec
+from slstream.bench.codec_trial import Trial, try_codec
 from slstream.cli.codecs_tensor import read_tensor
 from slstream.cli.units import human_number, human_ratio
 from slstream.codecs.chain import CodecChain
 from slstream.codecs.contract import CodecContext, FloatArray
 from slstream.codecs.registry import built_in_ids
+from slstream.codecs.signal_to_noise import EXACT_DB
 from slstream.errors import CodecConfigError, CodecError, ConfigError, SlstreamError
 from slstream.topology.document import parse_value
 

@@ -9,8 +9,9 @@ import pytest
 
 from slstream.adaptive import measure as measure_module
 from slstream.adaptive.ladder import LADDERS, ladder
-from slstream.adaptive.measure import EXACT_DB, SAMPLE_ELEMENTS, measure, sample
+from slstream.adaptive.measure import SAMPLE_ELEMENTS, measure, sample
 from slstream.codecs.chain import CodecChain
+from slstream.codecs.signal_to_noise import EXACT_DB
 from slstream.errors import EncodeError
 from slstream.testing.codecs import activation, gradient
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from slstream.bench.codec_trial import best_gb_per_s, signal_to_noise_db, try_codec
+from slstream.bench.codec_trial import best_gb_per_s, try_codec
 from slstream.codecs.chain import CodecChain
 from slstream.codecs.contract import (
     Buffer,
@@ -20,6 +20,7 @@ from slstream.codecs.contract import (
     TensorCodec,
     TensorSpec,
 )
+from slstream.codecs.signal_to_noise import signal_to_noise_db
 from slstream.errors import CodecError, DecodeError
 from slstream.testing.codecs import activation
 
