@@ -183,7 +183,4 @@ class Inbound:
     def _arrived(self, at_s: float, waited_s: float) -> None:
         """Let the link's speed be known from records that came while they were waited for."""
         if self._came_bytes:
-            # It may have been on its way, or there, before it was waited for: what counts of its
-            # time is what this party was held up by it.
-            took_s = at_s - self._came_ms / 1000
-            self._speed.from_log.add(self._came_bytes, took_s, at_most_s=waited_s)
+            self._speed.arrived(self._came_bytes, at_s - self._came_ms / 1000, waited_s)

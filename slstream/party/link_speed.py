@@ -30,12 +30,14 @@ _BURST = 8
 class LinkSpeed:
     """The link between this party and one peer. Estimates only: nothing is wrong when they are."""
 
-    def __init__(self, *, tells: bool) -> None:
-        """Nothing is known.
+    def __init__(self, *, chooses: bool, tells: bool) -> None:
+        """Nothing is known, and nothing is measured that nobody chooses by.
 
         Args:
+            chooses: whether this party chooses the codecs of what it sends to the peer.
             tells: whether the peer is told what arrives here, because it chooses by it.
         """
+        self._chooses = chooses
         self._tells = tells
         self.to_log = LinkRate()
         """Of what this party appends."""
@@ -67,6 +69,9 @@ class LinkSpeed:
         Args:
             size: bytes.
         """
+        if not self._chooses:
+            yield
+            return
         if not self._under_way:
             self._begin_burst(has_delay=True)
         self._under_way += 1
@@ -90,10 +95,24 @@ class LinkSpeed:
         self._burst_began_s, self._burst_bytes, self._burst_appends = perf_counter(), 0, 0
         self._burst_has_delay = has_delay
 
+    def arrived(self, size: int, took_s: float, waited_s: float) -> None:
+        """Note how long what the peer appended took to arrive here.
+
+        It may have been on its way, or there, before it was waited for: what counts of its time is
+        what this party was held up by it.
+
+        Args:
+            size: bytes.
+            took_s: since the log took it, by two clocks.
+            waited_s: how long this party has waited for it.
+        """
+        if self._tells:
+            self.from_log.add(size, took_s, at_most_s=waited_s)
+
     def headers(self) -> tuple[tuple[str, bytes], ...]:
         """For the next record to the peer: how fast its own arrive, if it has to be told."""
         seconds = self.from_log.seconds_per_byte
-        if seconds is None or not self._tells:
+        if seconds is None:
             return ()
         self._frames_since_told += 1
         rate = round(min(_MOST, 1 / max(seconds, 1 / _MOST)))

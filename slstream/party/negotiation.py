@@ -256,10 +256,14 @@ class Negotiation:
     def link_speed(self, peer: str) -> LinkSpeed:
         """Of the link to a peer."""
         if peer not in self._link_speeds:
-            from_label_party = peer == self._topology.label_party.id
-            kind = FrameKind.GRADIENT if from_label_party else FrameKind.ACTIVATION
-            tells = self._topology.codec.chooses(DIRECTIONS[kind], self._feature_party(peer))
-            self._link_speeds[peer] = LinkSpeed(tells=tells)
+            from_peer, to_peer = FrameKind.ACTIVATION, FrameKind.GRADIENT
+            if peer == self._topology.label_party.id:
+                from_peer, to_peer = to_peer, from_peer
+            codec, party = self._topology.codec, self._feature_party(peer)
+            self._link_speeds[peer] = LinkSpeed(
+                chooses=codec.chooses(DIRECTIONS[to_peer], party),
+                tells=codec.chooses(DIRECTIONS[from_peer], party),
+            )
         return self._link_speeds[peer]
 
     def chooses(self, receiver: str, kind: FrameKind) -> bool:

@@ -60,7 +60,7 @@ class Bob:
     ledger: Ledger = field(default_factory=lambda: Ledger("bob"))
     compared: list[Logged] = field(default_factory=list)
     most_under_way: int = 0
-    speed: LinkSpeed = field(default_factory=lambda: LinkSpeed(tells=True))
+    speed: LinkSpeed = field(default_factory=lambda: LinkSpeed(chooses=True, tells=True))
 
     def __post_init__(self) -> None:
         self.outbound = Outbound(

@@ -36,7 +36,7 @@ class Ends:
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.bob = Bob(transport, 1)
-        self.speed = LinkSpeed(tells=True)
+        self.speed = LinkSpeed(chooses=True, tells=True)
         self.inbound = Inbound(transport, TOPIC, "bob", Times(), self.speed)
         self.ticks: list[float] = []
 

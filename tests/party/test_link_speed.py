@@ -21,7 +21,7 @@ def feed(speed: LinkSpeed, *, to_log: float | None = None, from_log: float | Non
 
 
 def test_what_the_peer_sees_is_added() -> None:
-    alice, bob = LinkSpeed(tells=True), LinkSpeed(tells=True)
+    alice, bob = LinkSpeed(chooses=True, tells=True), LinkSpeed(chooses=True, tells=True)
     assert alice.seconds_per_byte is None
     feed(bob, from_log=1e6)
     alice.heed(bob.headers())
@@ -32,7 +32,7 @@ def test_what_the_peer_sees_is_added() -> None:
 
 
 def test_a_rate_is_told_once_and_again_when_it_has_changed() -> None:
-    speed = LinkSpeed(tells=True)
+    speed = LinkSpeed(chooses=True, tells=True)
     assert speed.headers() == ()
     feed(speed, from_log=1e6)
     ((name, value),) = speed.headers()
@@ -48,7 +48,7 @@ def test_a_rate_is_told_once_and_again_when_it_has_changed() -> None:
 
 
 def test_a_rate_is_told_again_to_a_peer_that_may_have_been_started_anew() -> None:
-    speed = LinkSpeed(tells=True)
+    speed = LinkSpeed(chooses=True, tells=True)
     feed(speed, from_log=1e6)
     told = [bool(speed.headers()) for _ in range(100)]
     assert [number for number, each in enumerate(told) if each] == [0, 32, 64, 96]
@@ -61,7 +61,7 @@ class Clock:
 
 
 def test_half_a_link_is_not_taken_for_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, speed = Clock(monkeypatch), LinkSpeed(tells=True)
+    clock, speed = Clock(monkeypatch), LinkSpeed(chooses=True, tells=True)
     feed(speed, to_log=1e6)
     assert speed.seconds_per_byte is None, "the peer may still tell"
     for _ in range(40):
@@ -73,7 +73,7 @@ def test_half_a_link_is_not_taken_for_the_whole(monkeypatch: pytest.MonkeyPatch)
 def test_appends_that_are_confirmed_together_are_one_transfer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock, speed = Clock(monkeypatch), LinkSpeed(tells=True)
+    clock, speed = Clock(monkeypatch), LinkSpeed(chooses=True, tells=True)
     with speed.appending(100):
         clock.now_s += 0.01
     for _ in range(3):
@@ -86,7 +86,7 @@ def test_appends_that_are_confirmed_together_are_one_transfer(
 
 
 def test_a_link_that_is_never_idle_is_rated_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, speed = Clock(monkeypatch), LinkSpeed(tells=True)
+    clock, speed = Clock(monkeypatch), LinkSpeed(chooses=True, tells=True)
     under_way: deque[AbstractContextManager[None]] = deque()
     for number in range(60):
         under_way.append(speed.appending(100_000))
@@ -98,7 +98,7 @@ def test_a_link_that_is_never_idle_is_rated_too(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_append_that_fails_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, speed = Clock(monkeypatch), LinkSpeed(tells=True)
+    clock, speed = Clock(monkeypatch), LinkSpeed(chooses=True, tells=True)
     with speed.appending(100):
         clock.now_s += 0.01
     append = speed.appending(100_000)
@@ -113,16 +113,27 @@ def test_an_append_that_fails_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_who_does_not_need_it_is_not_told() -> None:
-    speed = LinkSpeed(tells=False)
-    feed(speed, from_log=1e6)
+    speed = LinkSpeed(chooses=True, tells=False)
+    speed.arrived(100, 0.01, 0.01)
+    speed.arrived(100_000, 0.11, 0.11)
     assert speed.headers() == ()
+
+
+def test_what_nobody_chooses_by_is_not_measured() -> None:
+    speed = LinkSpeed(chooses=False, tells=False)
+    for size in (100, 100_000):
+        speed.arrived(size, 0.01 + size / 1e6, 1.0)
+        with speed.appending(size):
+            pass
+    assert speed.from_log.seconds_per_byte is None
+    assert speed.to_log.seconds_per_byte is None
 
 
 @pytest.mark.parametrize(
     "value", [b"", b"-1", b"1.5", b"1e6", b" 7", b"9" * 17, b"9" * 5000, b"\xff", "٣".encode()]
 )
 def test_what_is_no_rate_is_ignored(value: bytes) -> None:
-    speed = LinkSpeed(tells=True)
+    speed = LinkSpeed(chooses=True, tells=True)
     found = []
     for headers in ((("rate", value), ("other", b"5")), (("rate", b"1000"),), (("rate", value),)):
         speed.heed(headers)
@@ -131,6 +142,6 @@ def test_what_is_no_rate_is_ignored(value: bytes) -> None:
 
 
 def test_a_rate_of_nothing_is_the_slowest() -> None:
-    speed = LinkSpeed(tells=True)
+    speed = LinkSpeed(chooses=True, tells=True)
     speed.heed((("rate", b"0"),))
     assert speed.seconds_per_byte == 1.0
