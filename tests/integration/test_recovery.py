@@ -319,7 +319,7 @@ def test_one_that_is_away_is_named_until_the_others_give_up(
     topic = FROM_BOB if away == "bob" else FROM_ALICE
     kind = "activation" if away == "bob" else "gradient"
     others = [name for name in PARTIES if name != away]
-    impatient = ("--set", "timeouts.peer_s=2.5")
+    impatient = ("--set", "timeouts.peer_s=5")
     with all_ended([]) as started:
         started.append(ForkedParty(away, topology, run, fault=at(topic, kind, "2/3", before=True)))
         started += [ForkedParty(name, topology, run, *impatient) for name in others]

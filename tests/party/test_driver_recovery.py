@@ -121,6 +121,24 @@ class Sessions:
 
         return dict(zip(PARTIES, asyncio.run(asyncio.wait_for(main(), 55)), strict=True))
 
+    def until_it_ends(self, name: str) -> Outcome:
+        """Run all parties until one has ended; the others are stopped then."""
+
+        async def main() -> Outcome:
+            others = [
+                asyncio.create_task(take_part(other, self.topology, self.directory))
+                for other in PARTIES
+                if other != name
+            ]
+            try:
+                return await take_part(name, self.topology, self.directory)
+            finally:
+                for other in others:
+                    other.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
+
+        return asyncio.run(asyncio.wait_for(main(), 50))
+
     def one_process(self, name: str) -> Outcome:
         return asyncio.run(take_part(name, self.topology, self.directory))
 
@@ -359,7 +377,6 @@ def test_a_checkpoint_ahead_of_the_log_is_skipped(
     sessions = Sessions(tmp_path, monkeypatch, checkpoints=EVERY_STEP)
     expected, actions = sessions.undisturbed()
     cut = next(key for key in actions["bob"] if key[0] == "Send" and key[3:5] == (2, 2))
-
     async def main() -> list[Outcome]:
         async def bob() -> Outcome:
             sessions.watcher.cuts["bob"] = cut
@@ -405,16 +422,11 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_session_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its error says how to go on: with the code that wrote it."""
-    sessions = Sessions(tmp_path, monkeypatch, checkpoints=EVERY_STEP, timeouts={"peer_s": 1})
+    sessions = Sessions(tmp_path, monkeypatch, checkpoints=EVERY_STEP)
     _, actions = sessions.undisturbed()
     cut = next(key for key in actions["alice"] if key[0] == "Update" and key[3:5] == (2, 1))
-
-    async def first() -> Outcome:
-        sessions.watcher.cuts["alice"] = cut
-        ends = (take_part(n, sessions.topology, sessions.directory) for n in PARTIES)
-        return (await asyncio.gather(*ends))[0]
-
-    assert isinstance(asyncio.run(asyncio.wait_for(first(), 50)), Cut)
+    sessions.watcher.cuts["alice"] = cut
+    assert isinstance(sessions.until_it_ends("alice"), Cut)
     path = sessions.newest_checkpoint("alice")
     found = decode_checkpoint(path.read_bytes())
     tensors = {n: t for n, t in found.model.tensors.items() if not n.startswith("model.fuse.")}
@@ -422,15 +434,11 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_session_open(
     whole = path.read_bytes()
     path.write_bytes(encode_checkpoint(Checkpoint(standing=found.standing, model=model)))
 
-    async def again() -> list[Outcome]:
-        ends = (take_part(n, sessions.topology, sessions.directory) for n in PARTIES)
-        return list(await asyncio.gather(*ends))
-
-    error = asyncio.run(asyncio.wait_for(again(), 50))[0]
+    error = sessions.until_it_ends("alice")
     assert isinstance(error, CheckpointError)
     assert "start with the code and the topology that wrote it" in str(error)
     path.write_bytes(whole)
-    summary = summary_of(asyncio.run(asyncio.wait_for(again(), 50))[0])
+    summary = summary_of(sessions.until_it_ends("alice"))
     assert summary.session == found.standing.session
 
 
@@ -469,23 +477,13 @@ def test_a_last_word_while_catching_up_is_no_divergence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A restarted party whose table is bad now has computed no other bits than before."""
-    sessions = Sessions(tmp_path, monkeypatch, checkpoints=EVERY_STEP, timeouts={"peer_s": 2})
+    sessions = Sessions(tmp_path, monkeypatch, checkpoints=EVERY_STEP)
     _, actions = sessions.undisturbed()
     cut = next(key for key in actions["bob"] if key[0] == "Send" and key[3:5] == (1, 2))
-
-    async def main() -> Outcome:
-        others = [
-            asyncio.create_task(take_part(name, sessions.topology, sessions.directory))
-            for name in ("alice", "carol")
-        ]
-        sessions.watcher.cuts["bob"] = cut
-        assert isinstance(await take_part("bob", sessions.topology, sessions.directory), Cut)
-        table = tmp_path / "bob.csv"
-        table.write_text(table.read_text().replace("id,x,z,y", "id,x,zz,y"))
-        outcome = await take_part("bob", sessions.topology, sessions.directory)
-        await asyncio.gather(*others)
-        return outcome
-
-    outcome = asyncio.run(asyncio.wait_for(main(), 50))
+    sessions.watcher.cuts["bob"] = cut
+    assert isinstance(sessions.until_it_ends("bob"), Cut)
+    table = tmp_path / "bob.csv"
+    table.write_text(table.read_text().replace("id,x,z,y", "id,x,zz,y"))
+    outcome = sessions.until_it_ends("bob")
     assert "no column 'z'" in str(outcome)
     assert sessions.divergences("bob") == []

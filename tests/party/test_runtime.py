@@ -91,7 +91,7 @@ def test_a_session_leaves_summaries_weights_and_events(
 def test_a_signal_ends_the_process_and_leaves_the_session_open(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    federation = topology(tmp_path, training=LONG, timeouts={"peer_s": 2})
+    federation = topology(tmp_path, training=LONG, timeouts={"peer_s": 4})
 
     def interrupt(progress: Progress) -> None:
         if progress.state is PartyState.TRAINING and progress.epoch > 1:
@@ -111,7 +111,7 @@ def test_a_signal_ends_the_process_and_leaves_the_session_open(
         "started again"
     )
     assert isinstance(bob, PeerTimeout), "nobody has told it anything"
-    assert str(bob).startswith("no sign of alice for 2 s while waiting for alice's ")
+    assert str(bob).startswith("no sign of alice for 4 s while waiting for alice's ")
     assert not any(m.type == "close" for m in lobby_of(tmp_path / "run"))
     last = states(tmp_path / "run", "alice")[-1]
     assert last.state is PartyState.INTERRUPTED
