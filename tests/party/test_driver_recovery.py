@@ -377,6 +377,7 @@ def test_a_checkpoint_ahead_of_the_log_is_skipped(
     sessions = Sessions(tmp_path, monkeypatch, checkpoints=EVERY_STEP)
     expected, actions = sessions.undisturbed()
     cut = next(key for key in actions["bob"] if key[0] == "Send" and key[3:5] == (2, 2))
+
     async def main() -> list[Outcome]:
         async def bob() -> Outcome:
             sessions.watcher.cuts["bob"] = cut

@@ -67,8 +67,9 @@ def test_a_killed_broker_loses_and_repeats_nothing(
                     assert numbers(values(await read_all(late, "t"))) == list(range(200))
 
     run(body())
-    # Each of the three says so once, and nobody else says anything.
-    said = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    # Each of the three says so once, and nothing else; asyncio may find a step slow.
+    warnings = (r for r in caplog.records if r.levelno >= logging.WARNING and r.name != "asyncio")
+    said = [r.getMessage() for r in warnings]
     assert said.count("broker is back") == said.count("broker lost, trying again") == len(said) / 2
     assert 2 <= len(said) <= 6
 
