@@ -168,7 +168,7 @@ def _build_codec(value: object, where: str) -> TensorCodec:
     config = {"id": value} if isinstance(value, str) else value
     if isinstance(config, Mapping):
         # Looked at before anything is built: a foreign document may nest as deep as it likes.
-        inner = [key for key, each in config.items() if isinstance(each, Mapping)]
+        inner = [key for key, each in config.items() if _holds_config(each)]
         if inner:
             raise CodecConfigError(_too_deep(where, str(config.get("id")), inner[0]))
         try:
@@ -193,6 +193,13 @@ def _build_codec(value: object, where: str) -> TensorCodec:
         if isinstance(getattr(value, field.name), Codec):
             raise CodecConfigError(_too_deep(where, value.id, field.name))
     return value
+
+
+def _holds_config(value: object) -> bool:
+    """Whether a parameter may be the config of a codec, or a list with some."""
+    if isinstance(value, list):
+        return any(isinstance(each, Mapping) for each in value)
+    return isinstance(value, Mapping)
 
 
 def _too_deep(where: str, codec_id: str, name: str) -> str:

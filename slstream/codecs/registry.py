@@ -40,6 +40,9 @@ _BUILT_IN = {
 }
 """id -> (module, class). An id is a promise: never reuse one for another format."""
 
+_COMPOSED = {"split": ("slstream.codecs.split", "Split")}
+"""Those that stand in schemas, but that nobody chooses: they follow from other choices."""
+
 
 def built_in_ids() -> tuple[str, ...]:
     """Ids of the codecs that slstream ships, in alphabetical order."""
@@ -52,6 +55,11 @@ def known_ids() -> tuple[str, ...]:
     return tuple(sorted(users | set(_BUILT_IN)))
 
 
+def readable_ids() -> tuple[str, ...]:
+    """Ids that a schema may hold for this installation to read it, in alphabetical order."""
+    return tuple(sorted({*known_ids(), *_COMPOSED}))
+
+
 @cache
 def codec_class(codec_id: str) -> type[Codec]:
     """The class registered under an id. A built-in id cannot be taken over by an entry point.
@@ -60,8 +68,9 @@ def codec_class(codec_id: str) -> type[Codec]:
         UnknownCodec: nothing is registered under it; the message names the nearest known id.
         CodecConfigError: an entry point that cannot be loaded or is not a codec of this id.
     """
-    if codec_id in _BUILT_IN:
-        module, name = _BUILT_IN[codec_id]
+    own = _BUILT_IN.get(codec_id) or _COMPOSED.get(codec_id)
+    if own is not None:
+        module, name = own
         found = getattr(import_module(module), name)
     else:
         points = list(entry_points(group=ENTRY_POINT_GROUP, name=codec_id))

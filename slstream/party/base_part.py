@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +14,10 @@ from torch import nn
 from torch.func import functional_call
 
 from slstream.errors import LocalProtocolError, ModelError, ModelFailed, SlstreamError
+from slstream.party.cut import join_tensors
 from slstream.party.recent_activations import Place
 from slstream.seeds import derive_seed
+from slstream.topology.sections import CutTensor
 
 Weights = dict[str, torch.Tensor]
 """Parameters and buffers by name."""
@@ -44,17 +46,19 @@ class BasePart:
         seed: int,
         *,
         stashes: bool = False,
+        tensors: Sequence[CutTensor] = (),
     ) -> None:
         """Take over a model.
 
         Args:
             party: id of the party; part of the key of all randomness.
-            module: maps float32 [batch, columns] to float32 [batch, ...].
+            module: maps float32 [batch, columns] to float32 [batch, ...], or to several by name.
             optimizer: over the module's parameters; ``None`` when there are none to train.
             features: float32 [rows, columns] in session order.
             seed: the session's seed.
             stashes: whether steps may be started while earlier ones are not finished; each is then
                 propagated through a copy of the weights that it was started with.
+            tensors: in what order several are joined.
         """
         self.party = party
         self.module = module
@@ -62,6 +66,7 @@ class BasePart:
         self._features = torch.from_numpy(features)
         self._seed = seed
         self._stashes = stashes
+        self._tensors = tensors
         self._in_flight: dict[Place, _InFlight] = {}
         self._restored: dict[Place, Weights] = {}
 
@@ -103,8 +108,8 @@ class BasePart:
         buffers = {} if known is None else self._buffers_of(known)
         replaced = {**buffers, **used}
 
-        def module(features: torch.Tensor) -> torch.Tensor:
-            output: torch.Tensor = functional_call(self.module, replaced, (features,))
+        def module(features: torch.Tensor) -> object:
+            output: object = functional_call(self.module, replaced, (features,))
             return output
 
         return _InFlight(self._apply(rows, place, 0, module), used, before)
@@ -118,7 +123,7 @@ class BasePart:
         rows: npt.NDArray[np.int64],
         place: Place,
         again: int,
-        module: Callable[[torch.Tensor], torch.Tensor],
+        module: Callable[[torch.Tensor], object],
     ) -> torch.Tensor:
         self.module.train()
         # Dropout and its like draw from torch's global generator: its state is made a function of
@@ -127,7 +132,7 @@ class BasePart:
             derive_seed(self._seed, "forward", self.party, *seed_of(place, again))
         )
         with model_code(self.party, "base model"):
-            return module(self._features[torch.from_numpy(rows)])
+            return join_tensors(module(self._features[torch.from_numpy(rows)]), self._tensors)
 
     def propagate(
         self, place: Place, gradient: npt.NDArray[np.float32], *, begins_step: bool
@@ -210,8 +215,8 @@ class BasePart:
         self.module.eval()
         torch.default_generator.manual_seed(derive_seed(self._seed, "evaluate", self.party))
         with torch.no_grad(), model_code(self.party, "base model"):
-            activation: torch.Tensor = self.module(self._features[torch.from_numpy(rows)])
-        return activation
+            output = self.module(self._features[torch.from_numpy(rows)])
+            return join_tensors(output, self._tensors)
 
 
 @contextmanager

@@ -68,7 +68,12 @@ class Centralised:
             model = build_base(party, topology, in_features=len(tables[party.id].columns))
             cuts[party.id] = model.cut_shape
             self._parts[party.id] = BasePart(
-                party.id, model.module, None, prepared.features, topology.seed
+                party.id,
+                model.module,
+                None,
+                prepared.features,
+                topology.seed,
+                tensors=model.tensors,
             )
         if labels is None:
             raise DataError("no party's table has labels")

@@ -1,4 +1,4 @@
-"""Which codec chain a kind of tensor takes on a link, by epoch."""
+"""Which codec chain each kind of frame takes on a link, by epoch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from itertools import chain as join
 from slstream.adaptive.ladder import ladder
 from slstream.codecs.chain import CodecChain
 from slstream.codecs.defaults import DEFAULTS
+from slstream.codecs.split import Split, SplitTensor
 from slstream.errors import CodecError
 from slstream.frames.header import FrameKind
-from slstream.topology.sections import CodecDirections, CodecSection
+from slstream.topology.sections import CodecDirections, CodecRule, CodecSection
 from slstream.topology.topology import Topology
 
 DIRECTIONS = {
@@ -25,24 +26,25 @@ DIRECTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class CodecChoice:
-    """The chains of one kind of tensor on one link."""
+    """The chains of one kind of frame on one link."""
 
     first_epochs: tuple[int, ...]
     """From which epoch on each of ``by_span`` is used; ascending, the first is 1."""
     by_span: tuple[CodecChain, ...]
 
     @classmethod
-    def of(cls, kind: FrameKind, codec: CodecSection, party: str) -> CodecChoice:
+    def of(cls, kind: FrameKind, topology: Topology, party: str) -> CodecChoice:
         """What a topology chooses, or the default chains.
 
         Args:
-            kind: of a tensor.
-            codec: the topology's.
+            kind: of the frames.
+            topology: with the rules, and the tensors of the party's cut.
             party: the feature party of the link.
 
         Raises:
             CodecError: a codec or a chain that does not exist.
         """
+        codec, base = topology.codec, topology.party(party).base
         rules = [
             rule
             for rule in codec.rules
@@ -50,6 +52,7 @@ class CodecChoice:
         ]
         ends = (rule.last_epoch + 1 for rule in rules if rule.last_epoch is not None)
         firsts = sorted({1, *join((rule.first_epoch for rule in rules), ends)})
+        tensors = () if base is None else base.tensors
         chains = []
         for first in firsts:
             applying = [
@@ -57,9 +60,17 @@ class CodecChoice:
                 for rule in rules
                 if rule.first_epoch <= first <= (first if (e := rule.last_epoch) is None else e)
             ]
-            config = _chosen(applying[-1] if applying else codec, kind)
-            default = getattr(DEFAULTS[codec.defaults], DIRECTIONS[kind])
-            chains.append(CodecChain.from_config(default if config is None else config))
+            whole = _chain(kind, codec, [rule for rule in applying if rule.tensor is None])
+            own = {
+                each: _chain(kind, codec, [r for r in applying if r.tensor in (None, each.name)])
+                for each in tensors
+            }
+            # What no rule tells apart is coded as one.
+            if all(chain == whole for chain in own.values()):
+                chains.append(whole)
+            else:
+                parts = (SplitTensor(each.name, each.size, own[each]) for each in tensors)
+                chains.append(CodecChain(Split(tuple(parts))))
         return cls(tuple(firsts), tuple(chains))
 
     @classmethod
@@ -76,6 +87,13 @@ class CodecChoice:
     def chains(self) -> tuple[CodecChain, ...]:
         """All of them, each once, in the order of their first use."""
         return tuple(dict.fromkeys(self.by_span))
+
+
+def _chain(kind: FrameKind, codec: CodecSection, applying: Sequence[CodecRule]) -> CodecChain:
+    """The chain of the last of the rules, else of the section, else the default."""
+    config = _chosen(applying[-1] if applying else codec, kind)
+    default = getattr(DEFAULTS[codec.defaults], DIRECTIONS[kind])
+    return CodecChain.from_config(default if config is None else config)
 
 
 def check_codecs(topology: Topology) -> None:
@@ -99,6 +117,19 @@ def check_codecs(topology: Topology) -> None:
             if chain.needs_forward and kind is not FrameKind.GRADIENT:
                 text = f"{chain} encodes gradients, by the activations of their step; expected it "
                 raise topology.error(*path, direction, text=text + "under backward only")
+            if isinstance(chain.tensor, Split):
+                text = (
+                    "expected the codec of one tensor, found split: name the tensors in the "
+                    "party's base.tensors, and write a rule with tensor: NAME for each"
+                )
+                raise topology.error(*path, direction, text=text)
+    for party in topology.feature_parties:
+        for kind in DIRECTIONS:
+            try:
+                CodecChoice.of(kind, topology, party.id)
+            except CodecError as error:
+                text = f"{DIRECTIONS[kind]} of {party.id}: {error}"
+                raise topology.error("codec", "rules", text=text) from error
 
 
 def _chosen(section: CodecDirections, kind: FrameKind) -> Sequence[dict[str, object]] | None:

@@ -172,6 +172,7 @@ class FeatureActions:
             prepared.features,
             self._topology.seed,
             stashes=self._topology.schedule.name == "pipeline",
+            tensors=model.tensors,
         )
         if self._topology.schedule.exchange_every > 1:
             self._gradients = RowCache(rows.train_rows, model.cut_shape)

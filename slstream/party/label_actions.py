@@ -221,6 +221,7 @@ class LabelActions:
                 self._optimizer(model.module),
                 prepared.features,
                 topology.seed,
+                tensors=model.tensors,
             )
         fuse = build_fuse(topology, cut_shapes=shapes, labels=prepared.labels)
         self._part = FusePart(

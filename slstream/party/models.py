@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import cast
@@ -21,6 +21,7 @@ from torch import nn
 
 from slstream.errors import ModelError
 from slstream.party.cnn import Cnn
+from slstream.party.cut import join_tensors
 from slstream.party.fuse_part import Combine
 from slstream.party.losses import LabelArray, check_output
 from slstream.party.mlp import Mlp
@@ -28,6 +29,7 @@ from slstream.party.references import load_reference
 from slstream.seeds import derive_seed
 from slstream.topology import ModelSpec, Party, Topology
 from slstream.topology.nearest import hint
+from slstream.topology.sections import CutTensor
 
 ENTRY_POINTS = "slstream.models"
 
@@ -57,9 +59,12 @@ class BuiltBase:
     """A base model that was tried out."""
 
     module: nn.Module
-    """float32 [batch, columns] -> float32 [batch, *cut_shape]; in training mode."""
+    """float32 [batch, columns] -> float32 [batch, *cut_shape], or several that are joined to it; in
+    training mode."""
     cut_shape: tuple[int, ...]
     """Shape of one row's activation, 1 to 3 dimensions."""
+    tensors: Sequence[CutTensor]
+    """What the module's output is joined of; none: nothing."""
 
 
 def build_base(party: Party, topology: Topology, *, in_features: int) -> BuiltBase:
@@ -80,7 +85,12 @@ def build_base(party: Party, topology: Topology, *, in_features: int) -> BuiltBa
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(topology.seed, "init", "base", party.id))
         module = _build(party.base, topology, in_features, where)
-        output = _dry_run(module, (torch.zeros(_PROBE_ROWS, in_features),), party.base, where)
+        found = _dry_run(module, (torch.zeros(_PROBE_ROWS, in_features),), party.base, where)
+        try:
+            output = join_tensors(found, party.base.tensors)
+        except ModelError as error:
+            text = f"{party.base.model}: for an input of [{_PROBE_ROWS}, {in_features}]"
+            raise ModelError(f"{where}: {text}: {error}") from error
     cut = tuple(output.shape[1:])
     if output.shape[:1] != (_PROBE_ROWS,) or not 1 <= len(cut) <= _MAX_CUT_DIMENSIONS or 0 in cut:
         raise ModelError(
@@ -88,7 +98,7 @@ def build_base(party: Party, topology: Topology, *, in_features: int) -> BuiltBa
             f"{_MAX_CUT_DIMENSIONS} further dimensions; an input of [{_PROBE_ROWS}, {in_features}] "
             f"gave {list(output.shape)}"
         )
-    return BuiltBase(module=module, cut_shape=cut)
+    return BuiltBase(module=module, cut_shape=cut, tensors=party.base.tensors)
 
 
 def build_fuse(
@@ -131,6 +141,9 @@ def build_fuse(
         torch.manual_seed(derive_seed(topology.seed, "init", "fuse"))
         module = _build(spec, topology, math.prod(inputs[0].shape[1:]), where)
         output = _dry_run(module, inputs, spec, where)
+    if not isinstance(output, torch.Tensor) or output.dtype != torch.float32:
+        kind = output.dtype if isinstance(output, torch.Tensor) else type(output).__name__
+        raise ModelError(f"{where}: {spec.model}: expected a float32 tensor, found {kind}")
     check_output(topology.loss, tuple(output.shape), rows=_PROBE_ROWS, labels=labels, where=where)
     return module
 
@@ -174,7 +187,7 @@ def _registered(name: str, where: str) -> Callable[..., object]:
 
 def _dry_run(
     module: nn.Module, inputs: tuple[torch.Tensor, ...], spec: ModelSpec, where: str
-) -> torch.Tensor:
+) -> object:
     """Run a model on zeros in evaluation mode, which changes no state of it."""
     shapes = ", ".join(str(list(tensor.shape)) for tensor in inputs)
     module.eval()
@@ -186,12 +199,6 @@ def _dry_run(
             f"{where}: {spec.model} fails on an input of {shapes}: {_reason(error)}"
         ) from error
     module.train()
-    if not isinstance(output, torch.Tensor) or output.dtype != torch.float32:
-        found = output.dtype if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ModelError(
-            f"{where}: {spec.model}: expected a float32 tensor for an input of {shapes}, "
-            f"found {found}"
-        )
     return output
 
 

@@ -12,7 +12,7 @@ import torch
 from slstream.adaptive.quality import QualityFloor
 from slstream.codecs.chain import CodecChain
 from slstream.codecs.contract import RowArray, StateSpec
-from slstream.codecs.registry import known_ids
+from slstream.codecs.registry import readable_ids
 from slstream.errors import InvalidSchema, SessionRefused, UnknownSchema
 from slstream.frames.header import FrameKind
 from slstream.party.adaptive_encoder import AdaptiveEncoder
@@ -160,7 +160,7 @@ class Negotiation:
             expected = _schema(kind, cut, chain)
         except InvalidSchema as error:
             raise SessionRefused(f"{sender} offers a cut of {list(cut)}: {error}") from error
-        differences = reading_differences(expected, found, known_codecs=known_ids())
+        differences = reading_differences(expected, found, known_codecs=readable_ids())
         if differences:
             raise SessionRefused(
                 f"{sender} offers schema {schema_id} for its {kind.label} frames, which "
@@ -295,7 +295,7 @@ class Negotiation:
         return str(self.coder(peer, kind, schema_id).chain)
 
     def _choice(self, kind: FrameKind, peer: str) -> CodecChoice:
-        return CodecChoice.of(kind, self._topology.codec, self._feature_party(peer))
+        return CodecChoice.of(kind, self._topology, self._feature_party(peer))
 
     def _feature_party(self, peer: str) -> str:
         """The end of the link to a peer that holds features."""

@@ -131,10 +131,26 @@ def _check_codec_rule(path: KeyPath, rule: CodecRule, file: FederationFile) -> I
             text=f'expected a feature party ({", ".join(features)}), found "{rule.party}"'
             f"{hint(rule.party, features)}",
         )
+    if rule.tensor is not None:
+        yield from _check_tensor((*path, "tensor"), rule, file)
     if rule.last_epoch is not None and rule.last_epoch < rule.first_epoch:
         yield Problem(
             path=(*path, "last_epoch"),
             text=f"expected at least first_epoch, {rule.first_epoch}, found {rule.last_epoch}",
+        )
+
+
+def _check_tensor(path: KeyPath, rule: CodecRule, file: FederationFile) -> Iterator[Problem]:
+    if rule.party is None:
+        yield Problem(path=path, text="a tensor is one of a party's base model; add party: NAME")
+        return
+    party = file.parties.get(rule.party)
+    names = [each.name for each in party.base.tensors] if party is not None and party.base else []
+    if rule.tensor not in names:
+        yield Problem(
+            path=path,
+            text=f"expected one of the tensors of {rule.party}'s base model, found "
+            f'"{rule.tensor}"{hint(str(rule.tensor), names)}',
         )
 
 
@@ -180,6 +196,10 @@ def _check_party(name: str, party: PartySection) -> Iterator[Problem]:
             )
         if party.base is None:
             yield Problem(path=path, text="expected base: {model: ...}, as the role is feature")
+    names = [each.name for each in party.base.tensors] if party.base is not None else []
+    if len(set(names)) < len(names):
+        text = f"expected tensors of different names, found {', '.join(names)}"
+        yield Problem(path=(*path, "base", "tensors"), text=text)
     if party.base is not None and party.data.features == ():
         yield Problem(
             path=(*path, "data", "features"),

@@ -120,6 +120,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Reference = Annotated[str, AfterValidator(_reference), _pattern(REFERENCE_PATTERN)]
+TensorName = Annotated[str, Field(max_length=40, pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")]
 Transport = Annotated[str, AfterValidator(_transport), _pattern(TRANSPORT_PATTERN)]
 CodecConfig = dict[str, Argument]
 
@@ -186,6 +187,23 @@ class ModelSpec(Section):
     """Keyword arguments of the model."""
 
 
+class CutTensor(Section):
+    """One of the tensors of a cut."""
+
+    name: TensorName
+    """The key under which the base model returns it."""
+    size: Annotated[int, Field(ge=1, lt=2**30)]
+    """Of its dimension 1."""
+
+
+class BaseSpec(ModelSpec):
+    """The model below the cut."""
+
+    tensors: Annotated[tuple[CutTensor, ...], Field(strict=False, max_length=16)] = ()
+    """When the model returns several tensors, as a mapping by name: all of them, in the order in
+    which they are joined along dimension 1. Rules under `codec` may name them."""
+
+
 class PartySection(Section):
     """One organisation."""
 
@@ -193,7 +211,7 @@ class PartySection(Section):
     """`label`: holds the labels and the fuse model; `feature`: holds features."""
     data: DataSource
     """The party's table."""
-    base: ModelSpec | None = None
+    base: BaseSpec | None = None
     """The model below the cut; a label party without one holds labels only."""
 
 
@@ -305,10 +323,12 @@ class CodecDirections(Section):
 
 
 class CodecRule(CodecDirections):
-    """Other chains for one party, or for some epochs, as a warm-up needs."""
+    """Other chains for one party or tensor, or for some epochs, as a warm-up needs."""
 
     party: Name | None = None
     """The feature party whose link it is; default: every one."""
+    tensor: TensorName | None = None
+    """With `party`: one of the tensors of its base model; default: all of them."""
     first_epoch: Annotated[int, Field(ge=1, le=65_535)] = 1
     """From which epoch on."""
     last_epoch: Annotated[int, Field(ge=1, le=65_535)] | None = None

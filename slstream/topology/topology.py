@@ -19,12 +19,12 @@ from slstream.topology.nearest import hint
 from slstream.topology.overrides import apply_overrides
 from slstream.topology.sections import (
     AlignmentSpec,
+    BaseSpec,
     CheckpointSection,
     CodecSection,
     DataSource,
     FederationFile,
     FuseSpec,
-    ModelSpec,
     OptimizerSpec,
     Role,
     ScheduleSection,
@@ -57,7 +57,7 @@ class Party:
     id: str
     role: Role
     data: DataSource
-    base: ModelSpec | None
+    base: BaseSpec | None
 
     @property
     def feature_patterns(self) -> tuple[str, ...]:
@@ -319,11 +319,20 @@ def _without_places(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 def _without_unused(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    codec, parties = value["codec"], value["parties"]
+    rules = codec["rules"] if isinstance(codec, dict) else []
+    for rule in rules if isinstance(rules, list) else ():
+        _drop(rule, "tensor", None)
+    for party in parties.values() if isinstance(parties, dict) else ():
+        _drop(party["base"] if isinstance(party, dict) else None, "tensors", [])
     for section, key, unused in _UNUSED:
-        keys = value[section]
-        if isinstance(keys, dict) and keys[key] == unused:
-            del keys[key]
+        _drop(value[section], key, unused)
     return value
+
+
+def _drop(section: JsonValue, key: str, unused: JsonValue) -> None:
+    if isinstance(section, dict) and section[key] == unused:
+        del section[key]
 
 
 _NOTHING = object()

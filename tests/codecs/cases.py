@@ -47,8 +47,30 @@ CASES: dict[str, list[dict[str, object]]] = {
     "zstd": [{"id": "raw32"}, {"id": "zstd", "level": 3}],
     "zstd_shuffled": [{"id": "fp16"}, {"id": "zstd_shuffled"}],
     "zstd_shuffled-raw": [{"id": "raw32"}, {"id": "zstd_shuffled", "width": 4, "level": 3}],
+    "split": [
+        {
+            "id": "split",
+            "tensors": [
+                {"name": "wide", "size": 8, "codec": [{"id": "q8row"}]},
+                {
+                    "name": "embedding",
+                    "size": 32,
+                    "codec": [{"id": "ecsq", "rounding": "stochastic"}, {"id": "zstd"}],
+                },
+            ],
+        }
+    ],
+    "split-delta": [
+        {
+            "id": "split",
+            "tensors": [
+                {"name": "moving", "size": 32, "codec": [{"id": "delta"}, {"id": "lz4"}]},
+                {"name": "wide", "size": 8, "codec": [{"id": "q8row"}]},
+            ],
+        }
+    ],
     "mixed": [{"id": "q8row"}, {"id": "zstd"}, {"id": "lz4"}],
 }
 
-STATEFUL = {name: CASES[name] for name in CASES if name.partition("-")[0] in {"delta", "klt"}}
+STATEFUL = {name: CASES[name] for name in CASES if {"delta", "klt"} & set(name.split("-"))}
 """Those with a state."""

@@ -162,11 +162,11 @@ BASE = "parties.bob.base"
         ),
         (
             "{model: own:Double}",
-            ": own:Double: expected a float32 tensor for an input of [2, 4], found torch.float64",
+            ": own:Double: for an input of [2, 4]: expected a float32 tensor, found torch.float64",
         ),
         (
             "{model: own:Pair}",
-            ": own:Pair: expected a float32 tensor for an input of [2, 4], found tuple",
+            ": own:Pair: for an input of [2, 4]: expected a float32 tensor, found tuple",
         ),
         (
             "{model: own:Scalar}",

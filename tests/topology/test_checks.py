@@ -125,6 +125,25 @@ ALICE_BASE = '["a*"]}\n    base: {model: mlp, args: {out: 4}}'
         ),
         (
             "loss: bce",
+            "loss: bce\ncodec: {rules: [{tensor: wide, forward: fp16}]}",
+            "14: codec.rules.0.tensor: a tensor is one of a party's base model; add party: NAME",
+        ),
+        (
+            "loss: bce",
+            "loss: bce\ncodec: {rules: [{party: bob, tensor: wide, forward: fp16}]}",
+            "14: codec.rules.0.tensor: expected one of the tensors of bob's base model, found "
+            '"wide" (none is known)',
+        ),
+        (
+            BOB_BASE,
+            BOB_BASE.replace(
+                "args: {out: 4}",
+                "args: {out: 4}, tensors: [{name: a, size: 1}, {name: a, size: 3}]",
+            ),
+            "11: parties.bob.base.tensors: expected tensors of different names, found a, a",
+        ),
+        (
+            "loss: bce",
             "loss: bce\ncodec: {rules: [{backward: [{step: 2}]}]}",
             '14: codec.rules.0.backward.0: expected a codec id or a config with an "id", for '
             "instance {{id: fp16}}",

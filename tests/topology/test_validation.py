@@ -123,7 +123,7 @@ def test_all_problems_are_listed(tmp_path: Path) -> None:
 
 def test_known_keys_follow_the_sections() -> None:
     assert "seed" in known_keys(())
-    assert known_keys(("parties", "data", "base")) == {"model", "args"}
+    assert known_keys(("parties", "data", "base")) == {"model", "args", "tensors"}
     assert "metric" in known_keys(("training", "early_stop"))
     # Any name may stand here, so none is known.
     assert known_keys(("parties",)) == known_keys(("fuse", "args")) == frozenset()
