@@ -83,7 +83,7 @@ def sweep(tmp_path: Path, start: Start, durability: str, fault: Fault, count: in
 
 @pytest.mark.parametrize("fault", Fault)
 @pytest.mark.parametrize("durability", ["step", "checkpoint"])
-@pytest.mark.parametrize(("start", "count"), [(nothing, 8), (killed_log, 16)])
+@pytest.mark.parametrize(("start", "count"), [(nothing, 4), (killed_log, 8)])
 def test_some_calls(
     tmp_path: Path, start: Start, count: int, durability: str, fault: Fault
 ) -> None:

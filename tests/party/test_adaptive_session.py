@@ -45,7 +45,7 @@ def replayed(sessions: Sessions, party: str) -> ReplayReport:
 @pytest.mark.parametrize(
     ("schedule", "training"),
     [
-        ("sync", {}),
+        pytest.param("sync", {}, marks=pytest.mark.long),
         pytest.param("microbatch", {"micro_batch_size": 9, "epochs": 1}, marks=pytest.mark.long),
         ({"name": "pipeline", "pipeline_size": 3}, {"batch_size": 9, "epochs": 1}),
     ],
