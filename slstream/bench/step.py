@@ -2,7 +2,9 @@
 
 Two parties in two processes train an MLP with a cut of 64 x 256: the label party in this process,
 the feature party in another. The fuse model notes the time of each forward pass; the interval
-between two of them is a step. The same model, trained in one process, is timed in the same way.
+between two of them is a step. The same model, trained in one process, is timed in the same way; and
+once more with a pause in each step as long as the label party waits, which is not counted: a
+processor that has rested is slower for a while, and parties cannot but rest.
 
 Over Kafka the yardstick is a bare echo: aiokafka's own producer and consumer in two processes, with
 records of the sizes that a step's frames have.
@@ -19,7 +21,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median, quantiles
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import ClassVar, TypeGuard
 
 import numpy as np
@@ -50,7 +52,10 @@ _END_S = 30.0
 class TimedFuse(nn.Module):
     """An MLP that notes when it is applied to a training batch."""
 
-    times: ClassVar[list[float]] = []
+    times: ClassVar[list[tuple[float, float]]] = []
+    """When it was called, and when it went on."""
+    pause_s: ClassVar[float] = 0.0
+    """For which it rests before it goes on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +64,10 @@ class TimedFuse(nn.Module):
     def forward(self, cut: torch.Tensor) -> torch.Tensor:
         """Logits, float32 [batch, 1]."""
         if self.training:
-            self.times.append(perf_counter())
+            called = perf_counter()
+            if self.pause_s:
+                sleep(self.pause_s)
+            self.times.append((called, perf_counter()))
         output: torch.Tensor = self.layers(cut)
         return output
 
@@ -83,6 +91,7 @@ def run(*, transport_url: str | None = None, steps: int = 200) -> Report:
         raw = _topology(directory, transport_url, "raw32")
         raw_summary, raw_other, split_raw = _session(raw, directory / "raw32")
         single = [*before, *_one_process(plain)]
+        rested = _one_process(plain, pause_s=summary.time["alice"].waiting_s / summary.steps)
         echo, raw_echo = [], []
         if is_kafka(transport_url):
             echo = [_raw_echo(transport_url, "raw_echo_ms", summary, other, steps)]
@@ -98,6 +107,7 @@ def run(*, transport_url: str | None = None, steps: int = 200) -> Report:
         Result(name="step_ms", value=step_ms, unit="ms"),
         Result(name="step_p95_ms", value=quantiles(split, n=20)[-1], unit="ms"),
         Result(name="one_process_step_ms", value=single_ms, unit="ms"),
+        Result(name="one_process_rested_step_ms", value=median(rested), unit="ms"),
         Result(name="raw32_step_overhead_ms", value=median(split_raw) - single_ms, unit="ms"),
         *raw_echo,
         *_parts("label", summary.time["alice"], done),
@@ -220,12 +230,16 @@ def _session(topology: Topology, directory: Path) -> tuple[Summary, Summary, lis
     return summary, other, _intervals_ms()
 
 
-def _one_process(topology: Topology) -> list[float]:
+def _one_process(topology: Topology, *, pause_s: float = 0.0) -> list[float]:
     TimedFuse.times.clear()
-    train_centralised(topology)
+    TimedFuse.pause_s = pause_s
+    try:
+        train_centralised(topology)
+    finally:
+        TimedFuse.pause_s = 0.0
     return _intervals_ms()
 
 
 def _intervals_ms() -> list[float]:
     times = TimedFuse.times[_WARM_UP:]
-    return [1000 * (later - earlier) for earlier, later in itertools.pairwise(times)]
+    return [1000 * (later[0] - earlier[1]) for earlier, later in itertools.pairwise(times)]
