@@ -7,14 +7,14 @@
 #                make setup PIP_ARGS=--extra-index-url=URL. A torch build such as 2.15.0+cpu
 #                satisfies the pinned 2.15.0 and is not replaced; keep any other build of your
 #                own with: make setup VENV=PATH CONSTRAINTS=
-#   JOBS         test processes, more than two processors as tests wait a lot; 0 runs them in one
+#   JOBS         test processes; 0 runs the tests in one
 #   PYTEST_ARGS  further options for pytest
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 PIP_ARGS ?=
-JOBS ?= 3
+JOBS ?= 2
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin

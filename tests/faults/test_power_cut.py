@@ -162,6 +162,7 @@ def test_without_any_of_the_syncs_a_promise_is_broken(
     assert breach in verdict.broken, verdict
 
 
+@pytest.mark.long
 def test_a_second_power_cut_after_a_recovery(tmp_path: Path, check: Callable[..., Verdict]) -> None:
     """What recovery does is as safe as what it repairs, and so is what is appended after it."""
     operations = traced(tmp_path / "one", "--appends", "11").operations()

@@ -141,6 +141,7 @@ def test_ends_when_its_only_disk_is_full(start_kafka: StartKafka) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("state", ["running", "frozen"])
 def test_is_gone_with_its_folder_when_its_test_is_killed(state: str) -> None:
     try:

@@ -74,6 +74,7 @@ def test_lives_as_long_as_somebody_uses_it() -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.long
 def test_is_started_anew_when_its_keeper_was_killed() -> None:
     run = f"test-{os.getpid()}-{uuid.uuid4().hex}"
     with plain_kafka(run) as address:

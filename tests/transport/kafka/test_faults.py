@@ -259,6 +259,7 @@ def test_a_full_disk_is_named(start_kafka: StartKafka, monkeypatch: pytest.Monke
     run(body())
 
 
+@pytest.mark.long
 def test_a_broker_that_creates_topics_by_itself_is_not_led_to(start_kafka: StartKafka) -> None:
     broker = start_kafka(BrokerSettings(properties={"auto.create.topics.enable": "true"}))
 
