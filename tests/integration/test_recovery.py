@@ -112,6 +112,7 @@ def test_deaths_in_one_session(chain: str, tmp_path: Path, expected: Result) -> 
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_a_death_before_and_after_every_record(
     tmp_path: Path, undisturbed: Path, expected: Result
 ) -> None:
