@@ -18,7 +18,7 @@ import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -141,11 +141,6 @@ class Split(TensorCodec):
     def config(self) -> dict[str, object]:
         """See the contract."""
         return {"id": self.id, "tensors": [each.config() for each in self.tensors]}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, object]) -> Self:
-        """See the contract; the configs of the tensors are read when it is constructed."""
-        return super(Split, cls).from_config(config)
 
     def new_state(self, spec: StateSpec) -> SplitState | None:
         """See the contract."""

@@ -29,10 +29,10 @@ def join_tensors(output: object, tensors: Sequence[CutTensor]) -> torch.Tensor:
                 f"expected one tensor, found a mapping with the keys {_shown(output)}: list them "
                 "in base.tensors, each with name and size"
             )
-        return _float32(output)
+        return float32_tensor(output)
     sizes = {each.name: each.size for each in tensors}
     if not isinstance(output, Mapping):
-        joined = _float32(output)
+        joined = float32_tensor(output)
         if joined.ndim < 2 or joined.shape[1] != sum(sizes.values()):
             raise ModelError(
                 f"expected a mapping with the tensors {', '.join(sizes)}, or one of "
@@ -44,7 +44,7 @@ def join_tensors(output: object, tensors: Sequence[CutTensor]) -> torch.Tensor:
             f"expected a mapping with the tensors {', '.join(sizes)}, as base.tensors lists them, "
             f"found {_shown(output)}"
         )
-    ordered = [_float32(output[name], name) for name in sizes]
+    ordered = [float32_tensor(output[name], name) for name in sizes]
     for tensor, (name, size) in zip(ordered, sizes.items(), strict=True):
         if tensor.ndim < 2 or tensor.shape[1] != size:
             raise ModelError(
@@ -59,7 +59,12 @@ def join_tensors(output: object, tensors: Sequence[CutTensor]) -> torch.Tensor:
     return torch.cat(ordered, dim=1)
 
 
-def _float32(value: object, name: str = "") -> torch.Tensor:
+def float32_tensor(value: object, name: str = "") -> torch.Tensor:
+    """What a model returned, when it is a float32 tensor.
+
+    Raises:
+        ModelError: it is something else; begins with the name, where there is one.
+    """
     if not isinstance(value, torch.Tensor) or value.dtype != torch.float32:
         found = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
         raise ModelError(f"{name and f'{name}: '}expected a float32 tensor, found {found}")

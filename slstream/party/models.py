@@ -21,7 +21,7 @@ from torch import nn
 
 from slstream.errors import ModelError
 from slstream.party.cnn import Cnn
-from slstream.party.cut import join_tensors
+from slstream.party.cut import float32_tensor, join_tensors
 from slstream.party.fuse_part import Combine
 from slstream.party.losses import LabelArray, check_output
 from slstream.party.mlp import Mlp
@@ -82,15 +82,13 @@ def build_base(party: Party, topology: Topology, *, in_features: int) -> BuiltBa
     where = topology.where("parties", party.id, "base")
     if party.base is None:
         raise ModelError(f"{where}: {party.id} has no base model")
+    tensors, inputs = party.base.tensors, (torch.zeros(_PROBE_ROWS, in_features),)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(topology.seed, "init", "base", party.id))
         module = _build(party.base, topology, in_features, where)
-        found = _dry_run(module, (torch.zeros(_PROBE_ROWS, in_features),), party.base, where)
-        try:
-            output = join_tensors(found, party.base.tensors)
-        except ModelError as error:
-            text = f"{party.base.model}: for an input of [{_PROBE_ROWS}, {in_features}]"
-            raise ModelError(f"{where}: {text}: {error}") from error
+        output = _dry_run(
+            module, inputs, party.base, where, lambda found: join_tensors(found, tensors)
+        )
     cut = tuple(output.shape[1:])
     if output.shape[:1] != (_PROBE_ROWS,) or not 1 <= len(cut) <= _MAX_CUT_DIMENSIONS or 0 in cut:
         raise ModelError(
@@ -98,7 +96,7 @@ def build_base(party: Party, topology: Topology, *, in_features: int) -> BuiltBa
             f"{_MAX_CUT_DIMENSIONS} further dimensions; an input of [{_PROBE_ROWS}, {in_features}] "
             f"gave {list(output.shape)}"
         )
-    return BuiltBase(module=module, cut_shape=cut, tensors=party.base.tensors)
+    return BuiltBase(module=module, cut_shape=cut, tensors=tensors)
 
 
 def build_fuse(
@@ -140,10 +138,7 @@ def build_fuse(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(topology.seed, "init", "fuse"))
         module = _build(spec, topology, math.prod(inputs[0].shape[1:]), where)
-        output = _dry_run(module, inputs, spec, where)
-    if not isinstance(output, torch.Tensor) or output.dtype != torch.float32:
-        kind = output.dtype if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ModelError(f"{where}: {spec.model}: expected a float32 tensor, found {kind}")
+        output = _dry_run(module, inputs, spec, where, float32_tensor)
     check_output(topology.loss, tuple(output.shape), rows=_PROBE_ROWS, labels=labels, where=where)
     return module
 
@@ -186,9 +181,13 @@ def _registered(name: str, where: str) -> Callable[..., object]:
 
 
 def _dry_run(
-    module: nn.Module, inputs: tuple[torch.Tensor, ...], spec: ModelSpec, where: str
-) -> object:
-    """Run a model on zeros in evaluation mode, which changes no state of it."""
+    module: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    spec: ModelSpec,
+    where: str,
+    read: Callable[[object], torch.Tensor],
+) -> torch.Tensor:
+    """Run a model on zeros in evaluation mode, which changes no state of it; read its output."""
     shapes = ", ".join(str(list(tensor.shape)) for tensor in inputs)
     module.eval()
     try:
@@ -199,7 +198,10 @@ def _dry_run(
             f"{where}: {spec.model} fails on an input of {shapes}: {_reason(error)}"
         ) from error
     module.train()
-    return output
+    try:
+        return read(output)
+    except ModelError as error:
+        raise ModelError(f"{where}: {spec.model}: for an input of {shapes}: {error}") from error
 
 
 def _arguments(builder: Callable[..., object]) -> str:
