@@ -98,7 +98,7 @@ def _kind(codec: type[Codec]) -> Kind:
         return "bytes"
     if codec.needs_forward:
         return "gradients"
-    return "tensor" if codec.new_state is TensorCodec.new_state else "stateful"
+    return "stateful" if codec.may_have_state() else "tensor"
 
 
 def _docstring(cls: type[Codec]) -> str:

@@ -163,6 +163,11 @@ class TensorCodec(Codec):
         del spec
         return None
 
+    @classmethod
+    def may_have_state(cls) -> bool:
+        """Whether :meth:`new_state` may return one: whether the codec has its own."""
+        return cls.new_state is not TensorCodec.new_state
+
     @abstractmethod
     def encode(self, tensor: FloatArray, context: CodecContext) -> bytes:
         """Encode a tensor.

@@ -184,7 +184,7 @@ def _build_codec(value: object, where: str) -> TensorCodec:
             f"{where} must be a codec of tensors; {value.id!r} is a codec of bytes: put it behind "
             "the outer codec in the chain"
         )
-    if type(value).new_state is not TensorCodec.new_state:
+    if value.may_have_state():
         raise CodecConfigError(
             f"{where} must be a codec without a state; {value.id!r} remembers earlier tensors: use "
             "it by itself"

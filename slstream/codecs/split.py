@@ -115,7 +115,7 @@ class Split(TensorCodec):
         names = [each.name for each in tensors]
         if len(set(names)) < len(names):
             raise CodecConfigError(f"tensors of codec 'split' must differ in name; got {names}")
-        remembering = [each.name for each in tensors if _remembers(each.chain)]
+        remembering = [each.name for each in tensors if each.chain.tensor.may_have_state()]
         if len(remembering) > 1:
             raise CodecConfigError(
                 "one tensor at most of codec 'split' may have a codec that remembers earlier "
@@ -180,7 +180,7 @@ class Split(TensorCodec):
         pieces = self._pieces(memoryview(data))
         jobs = list(zip(self._parts(spec.shape, context, DecodeError), pieces, strict=True))
         # The one that changes a state comes last: when another cannot be decoded, nothing changed.
-        jobs.sort(key=lambda job: _remembers(job[0][0].chain))
+        jobs.sort(key=lambda job: job[0][0].chain.tensor.may_have_state())
         out = np.empty(spec.shape, np.float32)
         for (part, columns, own), piece in jobs:
             shape = (spec.shape[0], part.size, *spec.shape[2:])
@@ -230,7 +230,7 @@ class Split(TensorCodec):
             columns = slice(first, first + each.size)
             first += each.size
             state = None
-            if _remembers(each.chain):
+            if each.chain.tensor.may_have_state():
                 if not isinstance(context.state, SplitState) or context.state.name != each.name:
                     raise missing_state(context.state, self.id, error)
                 state = context.state.state
@@ -244,10 +244,6 @@ class Split(TensorCodec):
     def __str__(self) -> str:
         """Short text for tables: ``split(wide=q8row,embedding=ecsq(step=0.5))``."""
         return f"split({','.join(f'{each.name}={each.chain}' for each in self.tensors)})"
-
-
-def _remembers(chain: CodecChain) -> bool:
-    return type(chain.tensor).new_state is not TensorCodec.new_state
 
 
 def _tensor(given: object, index: int) -> SplitTensor:
