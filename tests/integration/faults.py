@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Protocol
 from slstream.party import atomic_file, party_files
 from slstream.protocol.messages import decode_message
 from slstream.transport.contract import Record, StoredRecord
-from slstream.transport.embedded.transport import EmbeddedTransport
+from slstream.transport.embedded.transport import EmbeddedTransport, _Job
 
 HEADER_BYTES = 40
 
@@ -67,18 +68,36 @@ class AtAppend:
             if hit:
                 armed.clear()
             if hit and fault.before:
-                os.kill(os.getpid(), fault.number)
+                fault._send(transport)
             offset = await original(transport, topic, records, partition=partition)
             if hit and not fault.before:
-                os.kill(os.getpid(), fault.number)
+                fault._send(transport)
             return offset
 
         setattr(EmbeddedTransport, "append", append)  # noqa: B010 - mypy takes no other method
+
+    def _send(self, transport: EmbeddedTransport) -> None:
+        if self.number == signal.SIGSTOP:
+            _finish_what_is_queued(transport)
+        os.kill(os.getpid(), self.number)
 
     def _is_at(self, topic: str, record: Record) -> bool:
         if self.topic not in topic:
             return False
         return self.kind in ("", kind_of(record)) and self.step in ("", step_of(record))
+
+
+def _finish_what_is_queued(transport: EmbeddedTransport) -> None:
+    """Let a log's threads come to rest, while the event loop asks nothing new of them.
+
+    A process that is stopped while one of them holds the write lock holds up all others: see
+    ``tests/transport/test_stuck.py``. Twice, as the writer may still enforce retention after the
+    first time, which it does once a second.
+    """
+    for worker in transport._workers * 2:
+        reached = threading.Event()
+        worker.put(_Job(run=reached.set, future=None))
+        assert reached.wait(30), "a thread of the log does not come to rest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

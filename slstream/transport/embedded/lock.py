@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import threading
+import time
 import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+
+from slstream.errors import TransportTimeout
+
+_POLL_S = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a thread waits for a lock."""
+
+    seconds: float
+    gone: threading.Event = field(default_factory=threading.Event)
+    """Set when nobody waits for the thread any more."""
 
 
 class FileLock:
@@ -20,6 +38,7 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         _open_locks.add(self)
 
@@ -30,6 +49,22 @@ class FileLock:
         except BlockingIOError:
             return False
         return True
+
+    @contextlib.contextmanager
+    def within(self, patience: Patience) -> Iterator[None]:
+        """Hold the lock, polling for it: for a thread that must not be left behind.
+
+        Raises:
+            TransportTimeout: others held it for too long, or nobody waits any more.
+        """
+        deadline = time.monotonic() + patience.seconds
+        while not self.try_acquire():
+            if patience.gone.wait(_POLL_S) or time.monotonic() > deadline:
+                raise stuck("take the write lock", patience.seconds, self._path)
+        try:
+            yield
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Let the next one in."""
@@ -51,6 +86,14 @@ class FileLock:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def stuck(what: str, seconds: float, lock: Path) -> TransportTimeout:
+    """Something that needs a lock, and could not be done."""
+    return TransportTimeout(
+        f"could not {what} within {seconds:g} s: the disk hangs, or a process that holds {lock} is "
+        "stopped; /proc/locks names it. Let it go on or kill it"
+    )
 
 
 _open_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()

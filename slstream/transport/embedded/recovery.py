@@ -24,7 +24,7 @@ from slstream.errors import TransportError
 from slstream.transport.embedded.folders import create_folder, sync_file
 from slstream.transport.embedded.index import Index, Row
 from slstream.transport.embedded.layout import Layout
-from slstream.transport.embedded.lock import FileLock
+from slstream.transport.embedded.lock import FileLock, Patience
 from slstream.transport.embedded.reader import is_intact
 from slstream.transport.embedded.retention import cut
 from slstream.transport.embedded.segments import (
@@ -36,10 +36,11 @@ from slstream.transport.embedded.segments import (
 _log = logging.getLogger(__name__)
 
 
-def create(layout: Layout) -> None:
+def create(layout: Layout, patience: Patience) -> None:
     """Create the directory and the index if they are missing; several processes may do so at once.
 
     Raises:
+        TransportTimeout: another process holds the write lock.
         OSError: a directory cannot be created.
         sqlite3.Error: the index cannot be created.
     """
@@ -47,7 +48,7 @@ def create(layout: Layout) -> None:
     layout.wake.mkdir(exist_ok=True)
     lock = FileLock(layout.write_lock)
     try:
-        with lock:
+        with lock.within(patience):
             Index.create(layout.index)
     finally:
         lock.close()
@@ -68,10 +69,11 @@ def require(layout: Layout) -> None:
         )
 
 
-def recover(layout: Layout) -> None:
+def recover(layout: Layout, patience: Patience) -> None:
     """Cut partitions at their first damaged record, and remove payload that nothing refers to.
 
     Raises:
+        TransportTimeout: another process holds the write lock.
         OSError: a file cannot be read or synced.
         sqlite3.Error: the index cannot be read or written.
     """
@@ -81,9 +83,9 @@ def recover(layout: Layout) -> None:
         index.synchronous(full=True)
         damaged, refreshed = _check_unproven(layout, index)
         if damaged or refreshed:
-            with lock:
+            with lock.within(patience):
                 _repair(layout, index, damaged, refreshed)
-        with lock:
+        with lock.within(patience):
             _remove_orphans(layout, index)
     finally:
         lock.close()

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
-from slstream.errors import TransportBroken, TransportClosed, TransportError, TransportTimeout
+from slstream.errors import TransportBroken, TransportClosed, TransportError
 from slstream.transport.contract import Durability, Record, StoredRecord, TopicConfig, Transport
 from slstream.transport.embedded import recovery
 from slstream.transport.embedded.admission import Admission, Append
@@ -21,6 +21,7 @@ from slstream.transport.embedded.checkpointer import Checkpointer
 from slstream.transport.embedded.forcing import LogForcer
 from slstream.transport.embedded.index import encode_headers
 from slstream.transport.embedded.layout import Layout
+from slstream.transport.embedded.lock import Patience, stuck
 from slstream.transport.embedded.offsets import (
     AppendRequest,
     GroupCommit,
@@ -128,14 +129,18 @@ class EmbeddedTransport(Transport):
 
         Raises:
             TransportError: no log is there (``read_only``), or one of another format.
+            TransportTimeout: another process holds the log up.
             TransportBroken: the directory cannot be read or written.
         """
         layout = Layout(Path(os.path.abspath(path)))  # noqa: ASYNC240 - no file is touched
+        patience = Patience(STUCK_S)
         try:
-            await asyncio.to_thread(_prepare, layout, read_only)
+            await asyncio.to_thread(_prepare, layout, read_only, patience)
             return cls(layout, durability, read_only=read_only)
         except (OSError, sqlite3.Error) as error:
             raise TransportBroken(f"cannot open the log {path}: {error}") from error
+        finally:
+            patience.gone.set()
 
     async def create_topic(self, topic: str, config: TopicConfig | None = None) -> None:
         """See :class:`Transport`."""
@@ -305,14 +310,7 @@ class EmbeddedTransport(Transport):
         """Fail a future that takes longer than :data:`STUCK_S`; what it waits for goes on."""
 
         def give_up() -> None:
-            _answer(
-                future,
-                TransportTimeout(
-                    f"could not {what} within {STUCK_S:g} s: the disk hangs, or a process that "
-                    f"holds {self._layout.write_lock} is stopped; /proc/locks names it. Let it go "
-                    "on or kill it"
-                ),
-            )
+            _answer(future, stuck(what, STUCK_S, self._layout.write_lock))
 
         timer = self._loop.call_later(STUCK_S, give_up)
         try:
@@ -399,12 +397,12 @@ def _answer(future: asyncio.Future[object], outcome: object) -> None:
         future.set_result(outcome)
 
 
-def _prepare(layout: Layout, read_only: bool) -> None:
+def _prepare(layout: Layout, read_only: bool, patience: Patience) -> None:
     if read_only:
         recovery.require(layout)
     else:
-        recovery.create(layout)
-        recovery.recover(layout)
+        recovery.create(layout, patience)
+        recovery.recover(layout, patience)
 
 
 def _prepare_record(record: Record) -> PreparedRecord:
