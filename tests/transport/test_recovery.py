@@ -151,7 +151,7 @@ def test_without_recovery_or_flush_the_same_power_cuts_do_harm(
         written = write(path, seed)
         cut_power(path.with_name("disk"), written, seed)
         with monkeypatch.context() as patch:
-            patch.setattr(recovery, "recover", lambda _: None)
+            patch.setattr(recovery, "recover", lambda *_: None)
             try:
                 survivors(path.with_name("disk"))
             except TransportBroken:

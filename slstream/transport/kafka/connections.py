@@ -106,7 +106,11 @@ class Connections:
         if self._closed:
             raise NotYetError("closed")
         task = self._open.get(address)
-        if task is None or (task.done() and not _is_connected(task)):
+        if task is not None and task.done() and not _is_connected(task):
+            # The broker has closed it, and nobody may have seen that yet.
+            self._drop(address, task)
+            task = None
+        if task is None:
             task = self._open[address] = asyncio.create_task(self._connect(address))
             task.add_done_callback(_retrieve)
         if not task.done():

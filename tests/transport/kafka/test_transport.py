@@ -26,6 +26,7 @@ from slstream.transport.contract import Durability, Record, TopicConfig
 from slstream.transport.kafka import pool, reader
 from slstream.transport.kafka.answers import NotYetError
 from slstream.transport.kafka.cluster import Cluster
+from slstream.transport.kafka.connections import address_of
 from slstream.transport.kafka.settings import KafkaSettings
 from slstream.transport.kafka.transport import KafkaTransport
 from slstream.transport.kafka.wire import metadata_request
@@ -491,6 +492,24 @@ def test_nothing_is_dialled_after_the_end() -> None:
             with pytest.raises(NotYetError, match="closed"):
                 await ended.send(address, metadata_request([]))
         assert dialled == 0
+
+    run(body())
+
+
+def test_a_connection_that_the_broker_has_just_closed_is_replaced_and_ended(kafka: str) -> None:
+    """Also before anybody has seen the end of what it sent."""
+
+    async def body() -> None:
+        cluster = Cluster(KafkaSettings.of(f"kafka://{kafka}", {}), "test", 60)
+        connections, address = cluster.connections("test"), address_of(kafka)
+        await connections.send(address, metadata_request([]))
+        # Nothing is kept of it here but this: what nobody holds any more never ends itself.
+        writer = connections._open[address].result()._writer
+        connections._open[address].result()._reader.feed_eof()
+        await connections.send(address, metadata_request([]))
+        assert connections._open[address].result()._writer is not writer
+        assert writer.is_closing()
+        await connections.close()
 
     run(body())
 
