@@ -135,6 +135,7 @@ def write_topology(topology: Topology, directory: Path) -> Path:
     key_file = topology.alignment.key_file
     if key_file is not None:
         _at(document, "alignment")["key_file"] = str(topology.root / key_file)
+    document["modules"] = str(topology.modules)
     path = directory / "topology.json"
     try:
         create_folder(directory)
@@ -258,10 +259,6 @@ class _Supervisor:
         folder = self.directory / party
         create_folder(folder)
         threads = str(self._topology.threads)
-        # A topology without a file of its own tells nobody else where the user's modules are. Last
-        # resort, as it hides modules of Python's own: a random.py in that folder would come first.
-        root = str(self._topology.root) if self._topology.path is None else ""
-        search = [root, os.environ.get("PYTHONPATH", "")]
         path = folder / "log.txt"
         first = party not in self._processes
         if first:
@@ -289,7 +286,6 @@ class _Supervisor:
                     **os.environ,
                     "OMP_NUM_THREADS": threads,
                     "MKL_NUM_THREADS": threads,
-                    "PYTHONPATH": os.pathsep.join(part for part in search if part),
                 },
             )
 

@@ -135,7 +135,6 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
     finally:
         for terminal in reader.terminals:
             terminal.kill()
-    assert re.fullmatch(r"tensor\(\[\[[01]\.\d+\]\]\)\n", reader.said)
     first, by_hand = tmp_path / "runs/first", tmp_path / "runs/by-hand"
     for party in ("bank", "shop"):
         weights = f"{party}/model.safetensors"

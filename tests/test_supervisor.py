@@ -265,6 +265,7 @@ def test_the_written_topology_agrees_with_the_original(tmp_path: Path) -> None:
     for party in federation.parties:
         assert read.data_path(read.party(party.id)) == federation.data_path(party)
     assert read.alignment.key_file == str(tmp_path / "ids.key")
+    assert read.modules == federation.modules == tmp_path
 
 
 def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:

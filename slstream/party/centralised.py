@@ -83,7 +83,7 @@ class Centralised:
             topology.label_party.id,
             Combine(topology.fuse.combine),
             module,
-            build_loss(topology.loss, topology.root, topology.where("loss")),
+            build_loss(topology.loss, topology.modules, topology.where("loss")),
             None,
             labels,
             topology.seed,

@@ -228,7 +228,7 @@ class LabelActions:
             self._party.id,
             Combine(topology.fuse.combine),
             fuse,
-            build_loss(topology.loss, topology.root, topology.where("loss")),
+            build_loss(topology.loss, topology.modules, topology.where("loss")),
             self._optimizer(fuse),
             prepared.labels,
             topology.seed,

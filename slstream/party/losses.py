@@ -25,7 +25,7 @@ def build_loss(loss: str, root: Path, where: str) -> nn.Module:
 
     Args:
         loss: a name, or ``module:Class`` of a class without arguments.
-        root: the topology's folder, where the user's modules are.
+        root: the folder of the user's modules.
         where: place in the topology, for messages.
 
     Raises:

@@ -145,7 +145,7 @@ def build_fuse(
 
 def _build(spec: ModelSpec, topology: Topology, in_features: int, where: str) -> nn.Module:
     if ":" in spec.model:
-        builder = load_reference(spec.model, topology.root, where)
+        builder = load_reference(spec.model, topology.modules, where)
         arguments: tuple[int, ...] = ()
     else:
         builder, arguments = _registered(spec.model, where), (in_features,)

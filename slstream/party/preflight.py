@@ -62,7 +62,7 @@ def check_parties(topology: Topology, parties: Collection[Party]) -> tuple[Party
             cut_shapes={name: base.cut_shape for name, base in bases.items()},
             labels=np.zeros(1, dtype=np.float32) if labels is None else labels,
         )
-        build_loss(topology.loss, topology.root, topology.where("loss"))
+        build_loss(topology.loss, topology.modules, topology.where("loss"))
         parameters[label.id] = parameters.get(label.id, 0) + _count(fuse)
     return tuple(
         PartyFacts(

@@ -12,12 +12,12 @@ from slstream.errors import ModelError
 def load_reference(reference: str, root: Path, where: str) -> object:
     """Import what a reference names.
 
-    The topology's folder is put first on ``sys.path`` and stays there, as the code may import more
-    when it runs.
+    The folder is put first on ``sys.path`` and stays there, as the code may import more when it
+    runs.
 
     Args:
         reference: ``module:Class``; the module may have dots.
-        root: the topology's folder.
+        root: the folder of the user's modules.
         where: place in the topology, for messages.
 
     Raises:

@@ -435,5 +435,7 @@ class FederationFile(Section):
     """When what was sent is forced to disk."""
     timeouts: Timeouts = Timeouts()
     checkpoints: CheckpointSection = CheckpointSection()
+    modules: Annotated[str, Field(min_length=1)] = "."
+    """Folder of the modules that `module:Class` names; default: that of this file."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Compute threads of a party; the weights depend on it in the last bits."""

@@ -36,7 +36,7 @@ from slstream.topology.validation import validate
 _SHOWN = 5
 """Differences that a message tells."""
 
-_LOCAL_KEYS = ("transport", "durability", "timeouts", "threads", "checkpoints")
+_LOCAL_KEYS = ("transport", "durability", "timeouts", "threads", "checkpoints", "modules")
 """Facts of one party's machine, on which the others need not agree."""
 
 
@@ -90,7 +90,7 @@ class Topology:
     path: Path | None
     """The file; ``None`` for a topology that was built in Python."""
     root: Path
-    """Folder to which data paths, the key file and the user's modules are relative."""
+    """Absolute: what paths in the file are relative to."""
     overrides: tuple[str, ...]
     """``key.path=value`` of each change that was made to the file."""
     parties: tuple[Party, ...]
@@ -249,6 +249,11 @@ class Topology:
         if party.data.path is None:
             return None
         return Path(os.path.normpath(self.root / party.data.path))
+
+    @property
+    def modules(self) -> Path:
+        """Absolute path of the folder of the user's modules."""
+        return Path(os.path.normpath(self.root / self.file.modules))
 
     def where(self, *path: str | int) -> str:
         """``FILE:LINE: key.path`` of a key, for messages."""

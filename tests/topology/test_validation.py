@@ -26,7 +26,7 @@ NAME = (
             "fuse:",
             "fuze: 1\nfuse:",
             '12: fuze: unknown key; did you mean "fuse"? (known: alignment, checkpoints, codec, '
-            "durability, federation, fuse, loss, optimizer, parties, schedule, seed, threads and 3 "
+            "durability, federation, fuse, loss, modules, optimizer, parties, schedule, seed and 4 "
             "more)",
         ),
         ("loss: bce\n", "", "1: loss: this key is missing; add it"),
