@@ -165,6 +165,7 @@ class _Supervisor:
         self.directory = directory.absolute()
         self._restarts = {party.id: restarts for party in topology.parties}
         self._finished_before: dict[str, str | None] = {}
+        self._over_before: frozenset[str] = frozenset()
         self._topology = topology
         self._listener = listener
         self._processes: dict[str, asyncio.subprocess.Process] = {}
@@ -213,6 +214,7 @@ class _Supervisor:
             ]
             self._lobby = Lobby(transport, self._topology.federation, self._topology.label_party.id)
             await self._lobby.open()
+            self._over_before = frozenset(filter(self._lobby.closed, self._lobby.sessions))
             for reader in readers:
                 await reader.open()
             followers = [tasks.create_task(reader.follow()) for reader in readers]
@@ -308,7 +310,7 @@ class _Supervisor:
                     refreshing.cancel()
                     return
                 refreshing.result()
-                for party in self._to_restart():
+                for party in (*self._to_restart(), *self._made_up()):
                     await self._start(party, topology_file)
                     ends.add(asyncio.ensure_future(self._processes[party].wait()))
                 if self._failed():
@@ -331,6 +333,17 @@ class _Supervisor:
                     "killed party is started again", extra={"party": party, "restarts_left": left}
                 )
         return chosen
+
+    def _made_up(self) -> list[str]:
+        """Parties that only made up for the end of a session that was over before this run."""
+        made_up = []
+        for party, process in self._processes.items():
+            session = self._finished(party)
+            is_old = session in self._over_before and session != self._finished_before[party]
+            if process.returncode == 0 and is_old:
+                self._finished_before[party] = session
+                made_up.append(party)
+        return made_up
 
     def _is_killed(self, party: str) -> bool:
         return (self._processes[party].returncode or 0) < 0

@@ -84,6 +84,8 @@ class CheckpointWriter:
         place = f"{epochs} epochs and {steps} steps"
         with doing(f"force the log to the disk before the checkpoint after {place}"):
             await self._transport.flush()
+        # Again, as that may have taken long: a successor's checkpoints are not to be removed.
+        await self._incarnation.require_newest()
         await asyncio.to_thread(self._files.save_checkpoint, checkpoint)
         await self._show_progress(checkpoint.standing)
 

@@ -55,7 +55,9 @@ class PartyContext:
         self.negotiation.forget_measures()
         self.times.clear()
 
-    def finish(self, session: str, outcome: Outcome, rows: Rows, started_at: float) -> Summary:
+    async def finish(
+        self, session: str, outcome: Outcome, rows: Rows, started_at: float
+    ) -> Summary:
         """Write this party's view of a session that ended cleanly; its summary.json says so.
 
         Args:
@@ -65,8 +67,10 @@ class PartyContext:
             started_at: :func:`time.perf_counter` at the opening.
 
         Raises:
+            Fenced: a newer process of this party runs; its summary stands.
             StorageError: the disk refuses.
         """
+        await self.incarnation.require_newest()
         spent = self.times.spent(perf_counter() - started_at, self.compute.busy_s)
         summary = Summary(
             federation=self.topology.federation,

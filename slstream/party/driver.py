@@ -54,6 +54,7 @@ from slstream.protocol.actions import (
     Prepare,
     Receive,
     Rows,
+    Save,
     Send,
     Tell,
     Update,
@@ -287,6 +288,9 @@ class Driver:
                 return None
             case _:
                 await self._read_back(action)
+                if isinstance(action, Save):
+                    # Not over the weights of a successor that has gone on to another session.
+                    await self._context.incarnation.require_newest()
                 result = await self._local.perform(action, self._places())
                 self._note(result)
                 match action:

@@ -28,7 +28,8 @@ async def follow(context: PartyContext) -> Summary:
     When it is over for this party but not for the label party, nothing is left to do.
 
     A session that its label party gives up for another one, as one does that starts anew after a
-    crash, is left without a word.
+    crash, is left without a word. Of one that was over before, the end is made up for, and then the
+    next one followed if there is one.
 
     Raises:
         SessionRefused: this party's topology is not the announced one; names what differs.
@@ -45,11 +46,16 @@ async def follow(context: PartyContext) -> Summary:
             timeout_s=context.topology.timeouts.peer_s,
             on_tick=lambda waited_s: _tell_waiting(context, waited_s),
         )
+        was_over = context.lobby.closed(announce.session) is not None
         try:
-            return await _follow(context, announce)
+            summary = await _follow(context, announce)
         except Abandoned as error:
             _logger.info("session left", extra={"session": announce.session, "why": str(error)})
-            await context.begin_anew()
+        else:
+            await context.lobby.refresh()
+            if not (was_over and context.lobby.unfinished):
+                return summary
+        await context.begin_anew()
 
 
 async def _follow(context: PartyContext, announce: Announce) -> Summary:
@@ -78,7 +84,7 @@ async def _follow(context: PartyContext, announce: Announce) -> Summary:
         await _refuse(context, announce, reason)
     _logger.info("session joined", extra={"session": announce.session, "label_party": label_party})
     outcome = await driver.drive(feature_session(label_party, plan_of(context.topology)))
-    return context.finish(announce.session, outcome, rows_of(driver.rows), driver.started_at)
+    return await context.finish(announce.session, outcome, rows_of(driver.rows), driver.started_at)
 
 
 def _error_of(announce: Announce, closed: Close) -> SessionAborted:
@@ -135,10 +141,11 @@ def _left_behind(context: PartyContext, done: str | None) -> Announce | None:
     session = context.files.newest_session()
     if session is None or session == done:
         return None
-    closed = context.lobby.closed(session)
+    closed, announce = context.lobby.closed(session), context.lobby.announced(session)
     if closed is None or not closed.is_clean:
         return None
-    return context.lobby.announced(session)
+    # With another topology it cannot be ended, and is not what is wanted any more.
+    return announce if announce and continues(announce, context.topology) else None
 
 
 def _goes_on(context: PartyContext, session: str) -> bool:

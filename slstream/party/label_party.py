@@ -92,7 +92,7 @@ async def lead(context: PartyContext) -> Summary:
             await _close(context, session, "failed", type(error).__name__)
         raise
     # Before the session is closed: who finds it closed need not come back to it.
-    summary = context.finish(session, outcome, rows_of(driver.rows), driver.started_at)
+    summary = await context.finish(session, outcome, rows_of(driver.rows), driver.started_at)
     ended: Outcome = "finished" if outcome.stopped_early is None else "stopped early"
     await _close(context, session, ended, outcome.stopped_early or "")
     return summary

@@ -380,3 +380,19 @@ def test_after_the_end_comes_a_new_session_and_after_a_change_too(
     assert len(set(sessions)) == 3
     assert summaries(run)["alice"].session == sessions[2]
     assert Result.of(run) == expected
+
+
+@pytest.mark.parametrize("change", [(), ("--set", "seed=4")], ids=["same", "other topology"])
+def test_one_that_lacks_the_end_of_a_session_takes_part_in_the_next(
+    change: tuple[str, ...], tmp_path: Path
+) -> None:
+    topology, run = write_small(tmp_path), tmp_path / "run"
+    train(topology, run)
+    (run / "bob" / "summary.json").unlink()
+    with all_ended([]) as started:
+        started += [ForkedParty(name, topology, run, *change) for name in ("alice", "carol")]
+        SessionLog(run).wait_for_announcements(2)
+        started.append(ForkedParty("bob", topology, run, *change))
+        assert_all_end(started)
+        assert started[-1].text.count("session joined") == (1 if change else 2)
+    assert len({each.session for each in summaries(run).values()}) == 1

@@ -132,3 +132,16 @@ def test_a_run_goes_on_without_a_party_that_has_finished(tmp_path: Path) -> None
     summary = Summary.from_json((run / "summary.json").read_text())
     assert summary.weights == Result.of(run).weights
     assert set(summary.time) == set(PARTIES)
+
+
+def test_a_run_after_one_whose_end_a_party_lacks(tmp_path: Path) -> None:
+    """It died when the session was over for the others: first it makes up for that."""
+    topology, run = write_small(tmp_path), tmp_path / "run"
+    train(topology, run)
+    (run / "bob" / "summary.json").unlink()
+    with whole_run(topology, run) as program:
+        assert program.end(PATIENCE_S) == 0, program.text
+    ended = [session for kind, session, _ in SessionLog(run).lobby() if kind == "close"]
+    assert len(ended) == 2
+    for folder in (run, run / "bob"):
+        assert Summary.from_json((folder / "summary.json").read_text()).session == ended[-1]
