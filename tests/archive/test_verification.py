@@ -223,6 +223,16 @@ def test_every_number_of_the_manifest_is_compared(original: Path, copy: Path) ->
                 verify(copy)
 
 
+def test_a_huge_end_in_the_manifest_costs_no_memory(original: Path, copy: Path) -> None:
+    document = json.loads(manifest_of(original))
+    (up,) = (entry for entry in document["topics"] if entry["topic"] == UP)
+    up["partitions"][0] |= {"records": 2**53 - 1, "end_offset": 2**53 - 1}
+    data = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    write_messages(copy, messages_of(original), data)
+    with pytest.raises(ArchiveError, match=f"from offset 0 to {2**53 - 2} without a gap"):
+        verify(copy)
+
+
 # Records, with a manifest that fits as well -----------------------------------------------------
 
 
