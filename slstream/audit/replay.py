@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from slstream.errors import (
     CheckpointError,
     ConfigError,
     Diverged,
+    RemoteProtocolError,
     SessionAborted,
     SessionRefused,
 )
@@ -44,6 +46,7 @@ from slstream.protocol.feature import feature_session
 from slstream.protocol.label import label_session
 from slstream.protocol.messages import Announce
 from slstream.protocol.session import Outcome
+from slstream.topology.sections import MAX_THREADS
 from slstream.topology.topology import Party, Topology
 from slstream.transport.contract import Transport
 
@@ -132,6 +135,7 @@ async def replay(
         EnvironmentDiffers: no bound was given, and this is not the recorded environment.
         Diverged: what is computed is not what the log holds; names the first step that differs.
         ConfigError: no such session or party, or the topology is not the session's.
+        RemoteProtocolError: the party stated a number of threads that no party can have.
         SlstreamError: the log cannot be read, or holds what is no session.
     """
     party = topology.party(request.party)
@@ -142,7 +146,7 @@ async def replay(
     topology = topology.as_recorded(announce.agreed)
     _require_agreement(topology, announce)
     recorded = await recorded_environment(view, announce, party.id)
-    threads = int(recorded.get("threads", topology.threads))
+    threads = _threads(recorded, topology, announce.session, party.id)
     here = environment(threads)
     differences = [
         f"{name}: {recorded.get(name)} there, {here.get(name)} here"
@@ -184,6 +188,17 @@ def _require_agreement(topology: Topology, announce: Announce) -> None:
             f"the topology is not that of session {announce.session}: {differences}; replay with "
             "the topology of the session (--topology, --set)"
         )
+
+
+def _threads(recorded: dict[str, str], topology: Topology, session: str, party: str) -> int:
+    """The compute threads that a party stated; foreign text until here."""
+    text = recorded.get("threads", str(topology.threads))
+    if not re.fullmatch(r"[1-9][0-9]{0,2}", text) or int(text) > MAX_THREADS:
+        raise RemoteProtocolError(
+            f"session {session}: environment of {party}: threads: expected a whole number from 1 "
+            f"to {MAX_THREADS}, found {text!r:.80}"
+        )
+    return int(text)
 
 
 class _Replaying:

@@ -87,6 +87,9 @@ def _role(value: object) -> object:
     return roles[value]
 
 
+MAX_THREADS = 256
+"""Most compute threads of a party."""
+
 ADAPTIVE = "adaptive"
 """In the place of codecs: those that suit the link, from frame to frame."""
 
@@ -437,5 +440,5 @@ class FederationFile(Section):
     checkpoints: CheckpointSection = CheckpointSection()
     modules: Annotated[str, Field(min_length=1)] = "."
     """Folder of the modules that `module:Class` names; default: that of this file."""
-    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    threads: Annotated[int, Field(ge=1, le=MAX_THREADS)] = 1
     """Compute threads of a party; the weights depend on it in the last bits."""

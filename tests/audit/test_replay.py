@@ -17,7 +17,7 @@ from slstream import Topology
 from slstream.audit.comparison import StepRange
 from slstream.audit.replay import EnvironmentDiffers, ReplayReport, ReplayRequest, replay
 from slstream.audit.tensor_dump import TensorDump
-from slstream.errors import CheckpointError, ConfigError, Diverged
+from slstream.errors import CheckpointError, ConfigError, Diverged, RemoteProtocolError
 from slstream.frames.header import HEADER_BYTES
 from slstream.party.base_part import BasePart
 from slstream.party.fuse_part import FusePart
@@ -135,6 +135,18 @@ def test_another_topology_is_refused_with_what_differs(recorded: Recorded) -> No
 def test_an_unknown_session_names_the_known_ones(recorded: Recorded) -> None:
     with pytest.raises(ConfigError, match=f"no session 'nope'.*{recorded.summary.session}"):
         recorded.replay("bob", session="nope")
+
+
+@pytest.mark.parametrize("stated", ["x", "0", "-1", "1.0", "257", "1\n", "9" * 5000])
+def test_threads_that_no_party_can_have_are_refused(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch, stated: str
+) -> None:
+    async def environment(*_: object) -> dict[str, str]:
+        return {"threads": stated}
+
+    monkeypatch.setattr("slstream.audit.replay.recorded_environment", environment)
+    with pytest.raises(RemoteProtocolError, match=r"of bob: threads: .* from 1 to 256, found '"):
+        recorded.replay("bob", bound=0.5)
 
 
 # On another environment -------------------------------------------------------------------------
