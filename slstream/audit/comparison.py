@@ -30,6 +30,15 @@ class StepRange:
     step: int | None = None
     """Of that epoch; ``None``: all of it, with its evaluation."""
 
+    def ends_by(self, begin: tuple[int, int]) -> bool:
+        """Whether nothing of it lies behind (epochs done, steps done of the next)."""
+        if self.epoch is None:
+            return False
+        epochs, steps = begin
+        if self.step is None:
+            return self.epoch <= epochs
+        return (self.epoch, self.step) <= (epochs + 1, steps)
+
     def ends_before(self, frame: Outgoing) -> bool:
         """Whether a frame comes after the range."""
         if self.epoch is None or not frame.epoch:

@@ -134,10 +134,12 @@ async def replay(
     Raises:
         EnvironmentDiffers: no bound was given, and this is not the recorded environment.
         Diverged: what is computed is not what the log holds; names the first step that differs.
-        ConfigError: no such session or party, or the topology is not the session's.
+        ConfigError: no such session or party, the topology is not the session's, or the range ends
+            where it begins or before.
         RemoteProtocolError: the party stated a number of threads that no party can have.
         SlstreamError: the log cannot be read, or holds what is no session.
     """
+    _require_a_range(request)
     party = topology.party(request.party)
     view = LogView(log)
     lobby = Lobby(view, topology.federation, topology.label_party.id)
@@ -168,6 +170,16 @@ async def replay(
     finally:
         compute.close()
     return report, replaying.dump
+
+
+def _require_a_range(request: ReplayRequest) -> None:
+    if request.begin is not None and request.until.ends_by(request.begin):
+        epochs, steps = request.begin
+        step = "" if request.until.step is None else f", step {request.until.step}"
+        raise ConfigError(
+            f"expected a range that ends behind its begin, after epoch {epochs}, step {steps} of "
+            f"the next; found its end in epoch {request.until.epoch}{step}"
+        )
 
 
 def _announced(lobby: Lobby, session: str, federation: str) -> Announce:

@@ -100,6 +100,26 @@ def test_a_range_begins_at_a_checkpoint_and_ends_at_a_step(recorded: Recorded) -
     assert inside.frames == 3 + 1 + 1 + 1  # one activation, one evaluation, done
 
 
+@pytest.mark.parametrize(
+    ("begin", "until"),
+    [
+        ((1, 0), StepRange(epoch=1)),
+        ((1, 0), StepRange(epoch=1, step=1)),
+        ((1, 2), StepRange(epoch=2, step=2)),
+    ],
+)
+def test_a_range_that_ends_before_it_begins_is_refused(
+    recorded: Recorded, begin: tuple[int, int], until: StepRange
+) -> None:
+    with pytest.raises(ConfigError, match=r"after epoch 1, .* found its end in epoch [12]"):
+        recorded.replay("bob", begin=begin, until=until)
+
+
+def test_a_range_may_be_one_step(recorded: Recorded) -> None:
+    report = recorded.replay("bob", begin=(1, 2), until=StepRange(epoch=2, step=3))
+    assert report.last_frame == "activation of epoch 2, step 3"
+
+
 def test_a_range_without_its_checkpoint_names_those_that_are_there(recorded: Recorded) -> None:
     with pytest.raises(CheckpointError, match=r"no checkpoint after epoch 1, step 1.*1/0, 1/2"):
         recorded.replay("bob", begin=(1, 1))
