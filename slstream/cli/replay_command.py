@@ -138,6 +138,7 @@ def replay_and_show(
     """
     from slstream.audit.comparison import StepRange
     from slstream.audit.replay import EnvironmentDiffers, ReplayRequest, replay
+    from slstream.cli.log_output import LogFormat, logs_to
     from slstream.cli.terminal import message_console
 
     until = options.until
@@ -150,8 +151,13 @@ def replay_and_show(
         dump=None if options.dump is None else options.dump[0],
     )
 
+    console = message_console()
+
     async def run() -> ReplayReport:
-        with _progress(message_console(), options.party) as on_frame:
+        with (
+            logs_to(console, level="warning", log_format=LogFormat.TEXT),
+            _progress(console, options.party) as on_frame,
+        ):
             async with await open_log() as log:
                 report, tensors = await replay(
                     request, topology, log, directory=directory, on_frame=on_frame

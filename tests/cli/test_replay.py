@@ -9,9 +9,13 @@ import pytest
 from click.testing import CliRunner, Result
 from safetensors.numpy import load_file
 
+from slstream.archive.reader import ArchiveFile
+from slstream.archive.transport import ArchiveTransport
 from slstream.cli.archive import command as archive
 from slstream.cli.replay import command as replay
-from slstream.errors import ConfigError, TransportError
+from slstream.cli.replay_command import ReplayOptions, replay_and_show
+from slstream.errors import CheckpointError, ConfigError, TransportError
+from slstream.topology.topology import Topology
 from tests.audit.golden_session import GOLDEN
 
 FOLDER = GOLDEN / "format-1"
@@ -61,6 +65,30 @@ def test_a_bound_that_is_exceeded_fails(monkeypatch: pytest.MonkeyPatch) -> None
     found = replay_archive("--party", "bob", "--tolerant")
     assert found.exit_code == 1
     assert "ABOVE the bound of 0.05 (evaluation for alice, epoch" in found.stdout
+
+
+def test_a_damaged_checkpoint_is_named_with_its_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ArchiveFile(FOLDER / "session.mcap") as archive:
+        session = archive.manifest.session
+    path = tmp_path / "bob" / "checkpoints" / session / "00001-0000000.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"damaged")
+    options = ReplayOptions(
+        party="bob", overrides=(), until=None, bound=0.3, dump=None, as_json=False
+    )
+    with pytest.raises(CheckpointError, match=r"no checkpoint after epoch 1"):
+        replay_and_show(
+            lambda: ArchiveTransport.open(FOLDER / "session.mcap"),
+            Topology.load(FOLDER / "topology.yaml", ()),
+            session=session,
+            begin=(1, None),
+            directory=tmp_path,
+            options=options,
+        )
+    warning = f'warning checkpoint skipped path={path} why="not a checkpoint: '
+    assert warning in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
