@@ -134,6 +134,7 @@ async def replay(
     Raises:
         EnvironmentDiffers: no bound was given, and this is not the recorded environment.
         Diverged: what is computed is not what the log holds; names the first step that differs.
+        CheckpointError: there is none where the replay is to begin, or it does not fit the session.
         ConfigError: no such session or party, the topology is not the session's, or the range ends
             where it begins or before.
         RemoteProtocolError: the party stated a number of threads that no party can have.
@@ -390,7 +391,8 @@ class _ReplayFiles(PartyFiles):
         """The chosen checkpoint.
 
         Raises:
-            CheckpointError: there is none at that place.
+            CheckpointError: there is none at that place, or another is asked for, as that one
+                cannot be used.
         """
         if self._begin is None:
             return
@@ -399,7 +401,12 @@ class _ReplayFiles(PartyFiles):
             places.append(checkpoint.standing.place)
             if places[-1] == self._begin:
                 yield checkpoint
-                return
+                # Asked for more: it was refused. A replay from the first frame is another one.
+                raise CheckpointError(
+                    f"the checkpoint after epoch {self._begin[0]}, step {self._begin[1]} of the "
+                    f"next in {self.directory}/checkpoints/{session} was skipped, as the warning "
+                    "before this says; begin at another one"
+                )
         kept = ", ".join(f"{epochs}/{steps}" for epochs, steps in reversed(places)) or "none"
         raise CheckpointError(
             f"no checkpoint after epoch {self._begin[0]}, step {self._begin[1]} of the next in "

@@ -334,7 +334,9 @@ class Driver:
             why = why or await self._ahead_of_log(standing)
             if why is None:
                 break
-            _logger.warning("checkpoint skipped", extra={"why": why})
+            epochs, steps = standing.place
+            skipped = {"epochs": epochs, "steps": steps, "why": why}
+            _logger.warning("checkpoint skipped", extra=skipped)
         await self._restore(checkpoint)
         return standing.cursor
 

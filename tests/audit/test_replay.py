@@ -157,6 +157,17 @@ def test_an_unknown_session_names_the_known_ones(recorded: Recorded) -> None:
         recorded.replay("bob", session="nope")
 
 
+def test_a_range_whose_checkpoint_is_refused_does_not_begin_elsewhere(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("slstream.party.driver.mismatch", lambda *_, **__: "it is another's")
+    with pytest.raises(CheckpointError, match=r"after epoch 1, step 0 of the next in .* skipped"):
+        recorded.replay("bob", begin=(1, 0))
+    (skipped,) = [vars(r) for r in caplog.records if r.getMessage() == "checkpoint skipped"]
+    assert (skipped["epochs"], skipped["steps"]) == (1, 0)
+    assert skipped["why"] == "it is another's"
+
+
 @pytest.mark.parametrize("stated", ["x", "0", "-1", "1.0", "257", "1\n", "9" * 5000])
 def test_threads_that_no_party_can_have_are_refused(
     recorded: Recorded, monkeypatch: pytest.MonkeyPatch, stated: str

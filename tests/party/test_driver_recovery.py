@@ -394,6 +394,7 @@ def test_a_checkpoint_ahead_of_the_log_is_skipped(
     bob, alice, carol = asyncio.run(asyncio.wait_for(main(), 50))
     assert sessions.result({"alice": alice, "bob": bob, "carol": carol}) == expected
     (skipped,) = [vars(r) for r in caplog.records if r.getMessage() == "checkpoint skipped"]
+    assert (skipped["epochs"], skipped["steps"]) == (1, 1)
     assert skipped["why"].startswith("it was written at offset 9999 of small.")
     assert "which ends at " in skipped["why"]
     loaded = [vars(r) for r in caplog.records if r.getMessage() == "checkpoint loaded"]
