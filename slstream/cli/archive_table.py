@@ -17,7 +17,10 @@ from slstream.cli.units import human_bytes
 def archive_table(report: ArchiveReport, path: Path) -> RenderableType:
     """All of a report but the digests' last digits, for about 80 columns."""
     title = Text.assemble(
-        (printable(report.federation), "bold"), "  ", (report.outcome, "bold"), "  intact"
+        (printable(report.federation), "bold"),
+        "  ",
+        (printable(report.outcome, keep_lines=False), "bold"),
+        "  intact",
     )
     return Group(
         title,

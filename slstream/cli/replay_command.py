@@ -17,6 +17,7 @@ import click
 
 from slstream.cli.exit_code import ExitCode
 from slstream.cli.place import Place, PlaceType
+from slstream.cli.printable import printable
 from slstream.cli.session_command import type_of_path
 
 if TYPE_CHECKING:
@@ -169,12 +170,13 @@ def replay_and_show(
     try:
         report = asyncio.run(run())
     except EnvironmentDiffers as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(ExitCode.OTHER_ENVIRONMENT)
     if options.as_json:
         click.echo(json.dumps(asdict(report) | {"holds": report.holds}))
     else:
-        click.echo("\n".join(_lines(report)))
+        # Environments, reasons and messages are other parties' text.
+        click.echo("\n".join(printable(line, keep_lines=False) for line in _lines(report)))
     if not report.holds:
         sys.exit(ExitCode.FAILED)
 

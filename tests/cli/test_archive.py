@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ from click.testing import CliRunner, Result
 from slstream.cli.archive import command
 from slstream.errors import ArchiveError, ConfigError, SlstreamError, TransportError
 from slstream.transport.connect import embedded_url
-from tests.archive.sessions import SESSION, UP, make_archive, with_log, write_session
+from slstream.transport.contract import StoredRecord
+from tests.archive.rebuilding import rewrite
+from tests.archive.sessions import LOBBY, SESSION, UP, make_archive, with_log, write_session
 from tests.cli.examples import assert_fits
 
 
@@ -34,6 +37,16 @@ def test_export_then_verify(run: Path, tmp_path: Path) -> None:
     assert "credit  finished  intact" in text
     assert "3 links, 29 frames, 3 schemas" in text
     assert f"{UP} " in text
+
+
+def test_foreign_text_does_not_reach_the_terminal(tmp_path: Path) -> None:
+    def edit(records: list[StoredRecord]) -> list[StoredRecord]:
+        value = json.loads(records[-1].value) | {"outcome": "fine\x1b[2J\n"}
+        return [*records[:-1], replace(records[-1], value=json.dumps(value).encode())]
+
+    found = invoke("verify", rewrite(make_archive(tmp_path), LOBBY, edit))
+    assert "credit  fine\\x1b[2J\\n  intact" in found.stdout
+    assert "\x1b" not in found.stdout
 
 
 def test_json_is_one_object(run: Path, tmp_path: Path) -> None:

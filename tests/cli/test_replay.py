@@ -46,6 +46,20 @@ def test_another_environment_has_a_status_of_its_own(monkeypatch: pytest.MonkeyP
     assert "--tolerant" in found.stderr
 
 
+@pytest.mark.parametrize("demanded", [(), ("--tolerant", "--bound", 0.3, "--to", "1/1")])
+def test_foreign_text_does_not_reach_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, demanded: tuple[object, ...]
+) -> None:
+    async def environment(*_: object) -> dict[str, str]:
+        return {"torch": "\x1b[2J\nFinal weights"}
+
+    monkeypatch.setattr("slstream.audit.replay.recorded_environment", environment)
+    found = replay_archive("--party", "bob", *demanded)
+    assert "torch: \\x1b[2J" in found.output
+    assert "\x1b" not in found.output
+    assert "\nFinal weights" not in found.stdout
+
+
 def test_json_is_one_object() -> None:
     found = replay_archive(
         "--party", "alice", "--tolerant", "--bound", 0.3, "--to", "1/2", "--json"
