@@ -123,21 +123,29 @@ class _Verification:
                 yield self._archive.decode(record, place)
 
     def _outcome(self) -> str:
+        """As the first close says that counts, see :class:`slstream.party.lobby.Lobby`."""
         session, federation = self._manifest.session, self._manifest.federation
-        announced, outcome = False, OPEN
+        announced, outcome, newest = False, None, 0
         for record in self._log(lobby_topic(federation)):
             # Not through the protocol's own parser: messages of older releases count as well.
             message = json_object(record.value)
-            if message.get("type") == "announce":
-                announced = announced or message.get("federation") == federation
-            elif message.get("type") == "close":
+            kind, number = message.get("type"), message.get("incarnation")
+            incarnation = number if isinstance(number, int) else 0
+            if kind not in ("announce", "resume", "close") or incarnation < newest:
+                continue  # of a fenced process, or nothing that counts
+            if kind == "announce":
+                if announced or message.get("federation") != federation:
+                    continue
+                announced = True
+            elif kind == "close" and announced and outcome is None:
                 outcome = str(message.get("outcome"))[:_MAX_OUTCOME]
+            newest = incarnation
         if not announced:
             raise self._archive.damaged(
                 f"{lobby_topic(federation)}: expected an announcement of session {session}, "
                 "found none"
             )
-        return outcome
+        return OPEN if outcome is None else outcome
 
     def _check_data(self) -> list[VerifiedPartition]:
         """All before the summary, in the order of the file."""

@@ -29,7 +29,7 @@ from tests.archive.rebuilding import (
     rewrite,
     write_messages,
 )
-from tests.archive.sessions import DOWN, INCARNATIONS, LOBBY, SCHEMAS, UP, make_archive
+from tests.archive.sessions import DOWN, INCARNATIONS, LOBBY, SCHEMAS, SESSION, UP, make_archive
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +279,43 @@ def test_a_repeated_record_of_a_link_is_what_a_log_may_hold(copy: Path) -> None:
     """Negative control of the tests above: what rewrite() writes can pass."""
     twice = rewrite(copy, UP, lambda records: renumbered([*records, records[-1]]))
     assert verify(twice).frames == 2 * 4 + 3
+
+
+def lobby(kind: str, incarnation: int, **fields: str) -> bytes:
+    document = {"type": kind, "session": SESSION, "incarnation": incarnation, **fields}
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("more", "outcome"),
+    [
+        ([], "open"),
+        ([lobby("close", 1, outcome="first"), lobby("close", 1, outcome="second")], "first"),
+        ([lobby("resume", 2), lobby("close", 1, outcome="of a fenced process")], "open"),
+        (
+            [
+                lobby("resume", 2),
+                lobby("close", 1, outcome="of a fenced process"),
+                lobby("close", 2, outcome="stopped early"),
+            ],
+            "stopped early",
+        ),
+    ],
+)
+def test_the_first_close_that_counts_is_the_outcome(
+    copy: Path, more: list[bytes], outcome: str
+) -> None:
+    def edit(records: list[StoredRecord]) -> list[StoredRecord]:
+        announced = records[0]
+        return [
+            announced,
+            *(
+                replace(announced, offset=announced.offset + number, value=value)
+                for number, value in enumerate(more, start=1)
+            ),
+        ]
+
+    assert verify(rewrite(copy, LOBBY, edit)).outcome == outcome
 
 
 # The format -------------------------------------------------------------------------------------
