@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 
 from slstream.cli.replay_command import ReplayOptions, replay_and_show, replay_options
 from slstream.cli.session_command import type_of_path
-from slstream.errors import ConfigError
+from slstream.errors import ConfigError, TransportError
 
 if TYPE_CHECKING:
     from slstream.archive.verification import ArchiveReport
@@ -77,11 +78,19 @@ async def _export(
 ) -> ArchiveReport:
     """Export from the first log that has the session; the newest is looked at first."""
     from slstream.archive.export import export_session, federations_of
+    from slstream.cli.log_place import pass_over
     from slstream.transport.connect import open_transport
 
     for url in reversed(urls):
-        async with await open_transport(url, read_only=True) as log:
-            if await federations_of(log, session, wanted=federation):
+        async with AsyncExitStack() as stack:
+            try:
+                opened = await open_transport(url, read_only=True)
+                log = await stack.enter_async_context(opened)
+                found = await federations_of(log, session, wanted=federation)
+            except TransportError as error:
+                pass_over(url, error, of=urls)
+                continue
+            if found:
                 return await export_session(log, session, path, federation=federation, force=force)
     raise ConfigError(
         f"session {session}: expected it in {', '.join(urls)}, found no such; "

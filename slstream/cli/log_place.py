@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from slstream.cli.printable import printable
 from slstream.cli.run_directory import RUNS, shared_directory
-from slstream.errors import ConfigError
+from slstream.errors import ConfigError, TransportError
 from slstream.topology.topology import Topology
 from slstream.transport.connect import embedded_url
 
@@ -48,6 +49,22 @@ def log_urls(
         )
     runs.sort(key=lambda run: ((run / "log").stat().st_mtime, run))
     return [embedded_url(run / "log") for run in runs]
+
+
+def pass_over(url: str, error: TransportError, *, of: list[str]) -> None:
+    """Tell that a log cannot be read, for a command that goes on to the others.
+
+    Args:
+        url: of the log.
+        error: why.
+        of: all logs that the command is about.
+
+    Raises:
+        TransportError: it is the only one, such as one that the user named.
+    """
+    if len(of) == 1:
+        raise error
+    click.echo(f"error: {printable(f'{url}: {error}')}", err=True)
 
 
 def _log_of(run: Path) -> str:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from pydantic import JsonValue
 
+from slstream.cli.exit_code import ExitCode
 from slstream.cli.session_command import type_of_path
+from slstream.errors import TransportError
 
 if TYPE_CHECKING:
     from slstream.audit.session_list import ListedSession
@@ -50,17 +54,27 @@ def command(
 
     Without DIR or URL, those of all runs in runs/ that have their log there; with a TOPOLOGY, only
     those of its federation.
-    Reads the whole log, and changes nothing; a session may run meanwhile.
+    Reads the whole log, and changes nothing; a session may run meanwhile. Where one of several logs
+    cannot be read, the others are listed, and the exit status is 1.
     """
-    from slstream.cli.log_place import log_urls
+    from slstream.cli.log_place import log_urls, pass_over
     from slstream.topology import Topology
 
     topology = None if topology_path is None else Topology.load(topology_path)
     federation = None if topology is None else topology.federation
-    found = {
-        each: asyncio.run(_sessions(each, federation))
-        for each in log_urls(directory, url, topology)
-    }
+    urls = log_urls(directory, url, topology)
+    found = {}
+    for each in urls:
+        try:
+            found[each] = asyncio.run(_sessions(each, federation))
+        except TransportError as error:
+            pass_over(each, error, of=urls)
+    _show(found, as_json=as_json)
+    if len(found) < len(urls):
+        sys.exit(ExitCode.FAILED)
+
+
+def _show(found: Mapping[str, Sequence[ListedSession]], *, as_json: bool) -> None:
     if as_json:
         logs = [
             {"log": each, "sessions": [_document(session) for session in sessions]}

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,20 @@ def test_the_log_may_be_a_url_or_any_run(
     with_log(tmp_path / "runs" / "other-1" / "log", lambda log: log.topics())
     invoke("export", SESSION, tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_log_that_cannot_be_read_does_not_hide_the_session(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = tmp_path / "runs" / "bad-1" / "log"
+    bad.mkdir(parents=True)
+    os.utime(run / "log", (0, 0))  # the newest is looked at first
+    monkeypatch.chdir(tmp_path)
+    exported = invoke("export", SESSION, tmp_path / "s.mcap")
+    assert exported.exit_code == 0
+    assert f"{embedded_url(bad)}: " in exported.stderr
+    with pytest.raises(ConfigError, match="no-such: expected it in"):
+        invoke("export", "no-such", tmp_path / "x.mcap")
 
 
 def test_a_file_is_replaced_only_with_force(run: Path, tmp_path: Path) -> None:

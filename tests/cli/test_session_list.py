@@ -14,6 +14,7 @@ from slstream.audit.link_tally import LinkTally
 from slstream.audit.session_list import ListedSession
 from slstream.cli.session_list_table import session_list_table
 from slstream.cli.sessions import command
+from slstream.errors import TransportError
 from slstream.frames.header import FrameKind
 from slstream.frames.topics import LinkName
 from slstream.transport.connect import embedded_url
@@ -161,6 +162,24 @@ def test_command_takes_the_federation_of_a_topology(run_directory: Path) -> None
     )
     (log,) = json.loads(result.stdout)["logs"]
     assert [session["federation"] for session in log["sessions"]] == ["other"]
+
+
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_a_log_that_cannot_be_read_does_not_hide_the_others(
+    run_directory: Path, monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    runs = run_directory / "runs"
+    (runs / "bad-1" / "log").mkdir(parents=True)
+    (runs / "good-1").mkdir()
+    (run_directory / "log").rename(runs / "good-1" / "log")
+    monkeypatch.chdir(run_directory)
+    result = CliRunner().invoke(command, form, catch_exceptions=False)
+    assert result.exit_code == 1
+    assert SESSION in result.stdout
+    assert "bad-1" not in result.stdout
+    assert "bad-1/log: " in result.stderr
+    with pytest.raises(TransportError, match="bad-1"):
+        CliRunner().invoke(command, ["--dir", "runs/bad-1", *form], catch_exceptions=False)
 
 
 def test_command_changes_nothing(run_directory: Path) -> None:
