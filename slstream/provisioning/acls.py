@@ -117,9 +117,11 @@ def federation_acls(
 def is_removable(acl: Acl, federation: str, operator: str | None) -> bool:
     """Whether an entry that no party needs is this federation's to remove.
 
-    It names nothing but topics or groups of the federation, and is not the operator's own.
+    It names nothing but topics or groups of the federation, and is not the operator's own. A denial
+    is not: without it somebody may do more than before.
     """
-    return acl.name.startswith(f"{federation}.") and acl.principal != operator
+    own = acl.principal == operator
+    return acl.name.startswith(f"{federation}.") and not own and acl.permission == "ALLOW"
 
 
 def concerns_federation(acl: Acl, federation: str) -> bool:

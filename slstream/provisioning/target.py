@@ -13,6 +13,7 @@ from slstream.topology import Topology
 from slstream.transport.contract import Durability, TopicConfig
 from slstream.transport.kafka.settings import KafkaSettings
 from slstream.transport.kafka.topic_settings import topic_settings
+from slstream.transport.shown import shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ def kafka_settings(topology: Topology, environ: Mapping[str, str] = os.environ) 
     """
     url = topology.transport
     if url is None or not url.startswith("kafka:"):
-        found = "none, so the log in the run's own folder" if url is None else repr(url)
+        found = "none, so the log in the run's own folder" if url is None else repr(shown(url))
         raise ConfigError(
             f"{topology.where('transport')}: expected kafka://host:9092, found {found}: only on "
             "Kafka are there topics and rights to provide; elsewhere parties create what they need"

@@ -62,6 +62,11 @@ def _reference(value: str) -> str:
 def _transport(value: str) -> str:
     if not re.fullmatch(TRANSPORT_PATTERN, value):
         raise ValueError(f'expected a URL such as embedded:///FOLDER, found "{value}"')
+    if value.startswith("kafka:") and "@" in value:
+        raise ValueError(
+            "expected kafka://host:9092 without a user or password, which the environment has "
+            "(SLSTREAM_KAFKA_USERNAME, SLSTREAM_KAFKA_PASSWORD_FILE)"
+        )
     return value
 
 

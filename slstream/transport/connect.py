@@ -13,6 +13,7 @@ from slstream.transport.contract import Durability, Transport
 from slstream.transport.embedded.transport import EmbeddedTransport
 from slstream.transport.kafka.settings import KafkaSettings
 from slstream.transport.kafka.transport import KafkaTransport
+from slstream.transport.shown import shown
 
 OpenTransport = Callable[[str, Durability, bool], Awaitable[Transport]]
 """Opens ``(url, durability, read_only)``; what an entry point of group ``slstream.transports``
@@ -46,7 +47,7 @@ async def open_transport(
     scheme, separator, _ = url.partition(":")
     if not separator:
         raise ConfigError(
-            f"transport: expected a URL such as embedded:///absolute/path, found {url!r}"
+            f"transport: expected a URL such as embedded:///absolute/path, found {shown(url)!r}"
         )
     if scheme == "embedded":
         return await _open_embedded(url, durability, read_only)
@@ -59,8 +60,8 @@ async def open_transport(
     if scheme not in found.names:
         known = ", ".join(sorted({"embedded", "kafka", *found.names}))
         raise ConfigError(
-            f"transport {url!r}: expected one of the schemes {known}, found {scheme!r}; another "
-            f"scheme needs a package with an entry point in group {ENTRY_POINT_GROUP!r}"
+            f"transport {shown(url)!r}: expected one of the schemes {known}, found {scheme!r}; "
+            f"another scheme needs a package with an entry point in group {ENTRY_POINT_GROUP!r}"
         )
     opener = cast("OpenTransport", found[scheme].load())
     return await opener(url, durability, read_only)
@@ -75,8 +76,8 @@ async def _open_embedded(url: str, durability: Durability, read_only: bool) -> T
     parts = urlsplit(url)
     if parts.netloc or not parts.path.startswith("/") or parts.query or parts.fragment:
         raise ConfigError(
-            f"transport {url!r}: expected embedded:///absolute/path (three slashes: no host, an "
-            f"absolute path; '?' and '#' in a path are written %3F and %23)"
+            f"transport {shown(url)!r}: expected embedded:///absolute/path (three slashes: no "
+            f"host, an absolute path; '?' and '#' in a path are written %3F and %23)"
         )
     return await EmbeddedTransport.open(
         Path(unquote(parts.path)), durability=durability, read_only=read_only

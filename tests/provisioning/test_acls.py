@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,10 @@ def test_whose_topics_an_entry_is_about(acl: Acl, removable: bool, concerned: bo
     assert is_removable(acl, "credit", "User:ops") == removable
     assert not is_removable(acl, "credit", "User:x"), "that is who would remove it"
     assert concerns_federation(acl, "credit") == concerned
+
+
+def test_a_denial_is_left_alone() -> None:
+    assert not is_removable(replace(entry("credit.lobby"), permission="DENY"), "credit", None)
 
 
 def test_an_entry_in_words() -> None:

@@ -89,6 +89,11 @@ NAME = (
         ),
         (
             "loss: bce",
+            "loss: bce\ntransport: kafka://bob:hunter2@h",
+            "14: transport: expected kafka://host:9092 without a user or password, which the",
+        ),
+        (
+            "loss: bce",
             "loss: bce\noptimizer: {betas: [0.9]}",
             "14: optimizer.betas.1: this item is missing",
         ),

@@ -13,6 +13,25 @@ from slstream.transport.embedded.transport import EmbeddedTransport
 from tests.transport.logs import run
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "kafka://h?sasl.password=hunter2",
+        "kafkas://bob:hunter2@h",
+        "Kafka://bob:hunter2@h",
+        "kafka://bob:hunter2@h",
+        "embedded://bob:hunter2@h/x?y=hunter2",
+    ],
+)
+def test_no_secret_of_a_url_is_repeated(url: str) -> None:
+    async def body() -> None:
+        with pytest.raises(ConfigError) as caught:
+            await open_transport(url)
+        assert "hunter2" not in str(caught.value)
+
+    run(body())
+
+
 @pytest.mark.parametrize("name", ["log", "with space", "100%?#x", "\u00fc\u4e2d", "a/b/c"])
 def test_the_url_of_a_directory_opens_that_directory(tmp_path: Path, name: str) -> None:
     async def body() -> None:

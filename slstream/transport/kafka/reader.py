@@ -207,8 +207,10 @@ class PartitionReader:
             await self._look()
         found = self._take(offset, max_records, max_bytes)
         if not found and self._is_coming(offset):
+            # Not wait_for(): in Python 3.11 it loses a cancellation that comes with the result.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._arrived.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await self._arrived.wait()
             found = self._take(offset, max_records, max_bytes)
         if found:
             return found
@@ -220,6 +222,12 @@ class PartitionReader:
             raise await self._out_of_range(offset) from None
         if not fetched.records:
             return await self._nothing(offset, fetched)
+        if (first := fetched.records[0].offset) > offset:
+            raise OffsetOutOfRange(
+                f"{self.place}: expected the record at offset {offset}, found the next one at "
+                f"{first}: those between were removed, or are another program's; a log's topics "
+                "need cleanup.policy=delete, and nobody else may write to them"
+            )
         self._keep_only(fetched)
         return self._take(offset, max_records, max_bytes)
 

@@ -26,6 +26,7 @@ from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from slstream.errors import ConfigError
+from slstream.transport.shown import shown
 
 _PREFIX = "SLSTREAM_KAFKA_"
 _FORM = "kafka://host:9092,host2:9092[?replication_factor=3&min_insync_replicas=2]"
@@ -146,9 +147,9 @@ def _parse_url(url: str) -> tuple[tuple[str, ...], dict[str, Any]]:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise ConfigError(f"transport {url!r}: expected {_FORM} ({error})") from error
+        raise ConfigError(f"transport {shown(url)!r}: expected {_FORM} ({error})") from error
     if parts.scheme != "kafka" or parts.path or parts.fragment:
-        raise ConfigError(f"transport {url!r}: expected {_FORM}")
+        raise ConfigError(f"transport {shown(url)!r}: expected {_FORM}")
     addresses = tuple(_parse_address(url, text) for text in parts.netloc.split(","))
     return addresses, _parse_query(url, parts.query)
 
@@ -157,7 +158,9 @@ def _parse_address(url: str, text: str) -> str:
     match = _ADDRESS.fullmatch(text)
     port = int((match and match["port"]) or _DEFAULT_PORT)
     if match is None or not 0 < port < 65_536:
-        raise ConfigError(f"transport {url!r}: expected addresses as in {_FORM}, found {text!r}")
+        raise ConfigError(
+            f"transport {shown(url)!r}: expected addresses as in {_FORM}, found {shown(text)!r}"
+        )
     return f"{match['host']}:{port}"
 
 
@@ -166,19 +169,20 @@ def _parse_query(url: str, query: str) -> dict[str, int]:
     for name, text in parse_qsl(query, keep_blank_values=True):
         if name not in ("replication_factor", "min_insync_replicas") or name in numbers:
             raise ConfigError(
-                f"transport {url!r}: expected no setting but replication_factor and "
+                f"transport {shown(url)!r}: expected no setting but replication_factor and "
                 f"min_insync_replicas, each once, found {name!r}"
             )
         if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= _MOST_REPLICAS:
             raise ConfigError(
-                f"transport {url!r}: expected {name} in 1 to {_MOST_REPLICAS}, found {text!r}"
+                f"transport {shown(url)!r}: expected {name} in 1 to {_MOST_REPLICAS}, "
+                f"found {text!r}"
             )
         numbers[name] = int(text)
     replicas, in_sync = numbers.get("replication_factor"), numbers.get("min_insync_replicas")
     if replicas is not None and in_sync is not None and in_sync > replicas:
         raise ConfigError(
-            f"transport {url!r}: expected min_insync_replicas of at most the replication_factor "
-            f"{replicas}, found {in_sync}: nothing could be written"
+            f"transport {shown(url)!r}: expected min_insync_replicas of at most the "
+            f"replication_factor {replicas}, found {in_sync}: nothing could be written"
         )
     return numbers
 

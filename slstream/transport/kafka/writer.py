@@ -45,8 +45,9 @@ from slstream.transport.kafka.wire import Exactly, ProduceRequest
 GATHER_BYTES = 1_048_576
 """Appends that are waiting together share a batch of up to this size."""
 
-TAKE_OVER_S = 5.0
-"""How long another replica may take to replace a leader whose disk failed."""
+TAKE_OVER_S = 20.0
+"""How long another replica may take to replace a leader whose disk failed. A broker that halts for
+that is missed after ``broker.session.timeout.ms``, 9 s by default; then there is an election."""
 
 _NO_TRANSACTION = (None, 2**31 - 1)
 

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
@@ -510,6 +510,29 @@ def test_a_connection_that_the_broker_has_just_closed_is_replaced_and_ended(kafk
         assert connections._open[address].result()._writer is not writer
         assert writer.is_closing()
         await connections.close()
+
+    run(body())
+
+
+def test_a_hole_in_the_log_is_named(kafka: str) -> None:
+    """Somebody else's transaction leaves one: its end has an offset and is no record."""
+
+    async def body() -> None:
+        topic = new_topic()
+        async with await open_log(kafka) as log:
+            await log.create_topic(topic)
+            async with (
+                AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=topic) as other,
+                other.transaction(),
+            ):
+                await other.send_and_wait(topic, b"foreign", partition=0)
+            assert await log.wait(topic, 1, timeout_s=30), "the transaction has no end"
+            assert await log.append(topic, numbered(1)) == 2
+            assert len(await log.read(topic, 0)) >= 1
+            with pytest.raises(
+                OffsetOutOfRange, match=r"offset 1, found the next one at 2: .*clean"
+            ):
+                await log.read(topic, 1)
 
     run(body())
 
