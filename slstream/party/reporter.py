@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from time import monotonic
 
-from slstream.errors import TransportError
+from slstream.errors import TransportError, TransportTimeout
 from slstream.frames.topics import telemetry_topic
 from slstream.party.ledger import Ledger
 from slstream.party.telemetry import PartyState, Progress
@@ -74,20 +74,32 @@ class Reporter:
         self._wake.set()
 
     async def run(self) -> None:
-        """Send until :meth:`close`; a failing log ends reporting, never the party."""
+        """Send until :meth:`close`; a failing log ends reporting, never the party.
+
+        What a slow log does not take in time is dropped: what comes later says more.
+        """
         try:
-            async with self._limited(None):
-                await self._transport.create_topic(self._topic)
+            await self._create_topic()
             while not (self._closing and not self._queue):
                 await self._wake.wait()
                 self._wake.clear()
                 sent_at = monotonic()
-                await self._send()
+                with suppress(TimeoutError, TransportTimeout):
+                    await self._send()
                 if not self._closing:
                     await asyncio.sleep(max(0.0, INTERVAL_S - (monotonic() - sent_at)))
-        except (TransportError, TimeoutError):
+        except TransportError:
             # What broke the log reaches the user through the session itself.
             self._queue.clear()
+
+    async def _create_topic(self) -> None:
+        while True:
+            with suppress(TimeoutError, TransportTimeout):
+                async with self._limited(None):
+                    await self._transport.create_topic(self._topic)
+                return
+            if self._closing:
+                return
 
     def close(self) -> None:
         """Send what is queued, if that is quickly done, then let :meth:`run` return."""

@@ -10,6 +10,7 @@ import pytest
 from slstream.errors import TransportBroken
 from slstream.frames.header import FrameKind
 from slstream.frames.topics import telemetry_topic
+from slstream.party import reporter as reporter_module
 from slstream.party.ledger import Ledger
 from slstream.party.reporter import INTERVAL_S, Reporter
 from slstream.party.telemetry import PartyState, Progress
@@ -72,6 +73,32 @@ def test_at_most_ten_events_a_second(tmp_path: Path) -> None:
 
     _, logged = report(tmp_path, body)
     assert 2 <= len(logged) <= 7
+
+
+def test_a_log_that_hangs_for_a_while_does_not_end_the_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporter_module, "_SEND_TIMEOUT_S", 0.05)
+    hanging = asyncio.Event()
+
+    async def body(reporter: Reporter, transport: Transport, _: Ledger) -> None:
+        original = transport.append
+
+        async def hang(*_: object, **__: object) -> int:
+            hanging.set()
+            await asyncio.sleep(3600)
+            return 0
+
+        monkeypatch.setattr(transport, "append", hang)
+        reporter.update(step=1)
+        await hanging.wait()
+        monkeypatch.setattr(transport, "append", original)
+        await asyncio.sleep(4 * INTERVAL_S)
+        reporter.update(lasting=True, state=PartyState.FINISHED)
+        await asyncio.sleep(2 * INTERVAL_S)
+
+    _, logged = report(tmp_path, body)
+    assert [event.state for event in logged] == [PartyState.FINISHED]
 
 
 def test_events_carry_the_bytes_of_the_ledger(tmp_path: Path) -> None:
