@@ -24,6 +24,7 @@ def test_a_failed_write_leaves_what_was_there(
         write_atomically(path, b"new")
     assert str(path) in str(caught.value)
     assert path.read_bytes() == b"old"
+    assert [each.name for each in tmp_path.iterdir()] == [path.name], "the disk is full as it is"
 
 
 def test_file_and_folder_reach_the_disk_before_it_returns(
