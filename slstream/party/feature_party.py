@@ -160,3 +160,4 @@ async def _tell_waiting(context: PartyContext, waited_s: float) -> None:
     context.reporter.update(
         waiting_for=f"{context.topology.label_party.id} to announce a session", waiting_s=waited_s
     )
+    await context.incarnation.require_newest()

@@ -165,6 +165,10 @@ class Lobby:
                 continue
             ticked, waited_s = now, now - start
             if waited_s >= timeout_s:
+                # It may have come while this process was stopped.
+                await self.refresh()
+                if (announce := choose()) is not None:
+                    return announce
                 raise PeerTimeout(
                     f"{self._label_party} announced no session for {waited_s:.0f} s "
                     f"(topic {self._topic}, offset {self._offset}); is it running, "

@@ -153,3 +153,14 @@ def test_a_session_that_a_fenced_process_announced_is_left(
         new.send(signal.SIGCONT)
         assert_all_end([new, *others])
     assert Result.of(run) == expected
+
+
+def test_one_that_waits_for_a_session_notices_its_successor(tmp_path: Path) -> None:
+    topology, run = write_small(tmp_path), tmp_path / "run"
+    with all_ended([]) as started:
+        old = ForkedParty("bob", topology, run)
+        started.append(old)
+        old.wait_for("waiting")
+        started.append(ForkedParty("bob", topology, run))
+        assert old.end(END_S) == 1
+        assert "error: another process of bob has " in old.text

@@ -128,6 +128,25 @@ def test_every_look_may_end_the_wait(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_what_came_while_the_process_was_stopped_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with lobby_of(tmp_path) as (lobby, transport):
+            other = Lobby(transport, "small", "alice")
+
+            async def stopped(*_: object, **__: object) -> bool:
+                await other.tell(announce("late"))
+                await asyncio.sleep(1.1)  # Longer than a tick, and than all of the patience.
+                return True
+
+            monkeypatch.setattr(transport, "wait", stopped)
+            found = await lobby.wait(newest(lobby), timeout_s=1, on_tick=ignore)
+            assert found.session == "late"
+
+    asyncio.run(main())
+
+
 def test_waiting_wakes_on_an_announcement(tmp_path: Path) -> None:
     async def main() -> None:
         async with lobby_of(tmp_path) as (lobby, transport):
