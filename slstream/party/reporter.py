@@ -104,7 +104,7 @@ class Reporter:
     def close(self) -> None:
         """Send what is queued, if that is quickly done, then let :meth:`run` return."""
         self._closing = True
-        if self._limit is not None:
+        if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(asyncio.get_running_loop().time() + _LAST_S)
         self._wake.set()
 

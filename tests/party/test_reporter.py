@@ -141,3 +141,27 @@ def test_a_log_that_hangs_does_not_hold_up_the_end(
     start = monotonic()
     report(tmp_path, body)
     assert monotonic() - start < 10
+
+
+def test_an_end_while_a_send_is_being_given_up_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporter_module, "_SEND_TIMEOUT_S", 0.1)
+
+    async def body(reporter: Reporter, transport: Transport, _: Ledger) -> None:
+        given_up = asyncio.Event()
+
+        async def slow_to_end(*_: object, **__: object) -> None:
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                given_up.set()
+                await asyncio.sleep(0.5)
+
+        monkeypatch.setattr(transport, "append", slow_to_end)
+        reporter.update(step=1)
+        await asyncio.wait_for(given_up.wait(), 10)
+
+    heard, logged = report(tmp_path, body)
+    assert [event.step for event in heard] == [1]
+    assert logged == []
