@@ -60,11 +60,12 @@ def test_a_failed_call_breaks_the_object_for_good(
                 patch.setattr(os, call, failing(code))
                 outcomes = await asyncio.gather(
                     *(log.append("t", [Record(value=b"c")]) for _ in range(5)),
-                    log.flush(),
                     return_exceptions=True,
                 )
-                assert isinstance(outcomes[-1], TransportBroken)
-                sent.extend(o for o in outcomes[:-1] if isinstance(o, int))
+                sent.extend(o for o in outcomes if isinstance(o, int))
+                # After them: one beside them may have forced what there was before they failed.
+                with pytest.raises(TransportBroken):
+                    await log.flush()
             # The disk works again: this object does not.
             await assert_broken(log, os.strerror(code))
             with pytest.raises(TransportBroken):
