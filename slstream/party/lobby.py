@@ -151,35 +151,31 @@ class Lobby:
         Raises:
             PeerTimeout: none was announced in time.
         """
-        start = ticked = monotonic()
-        say_at_s = 0.0
+        start = monotonic()
+        tick_at_s, say_at_s = _TICK_S, 0.0
         while True:
+            # Before the look: what came while this process was stopped is seen.
+            waited_s = monotonic() - start
             await self.refresh()
             if (announce := choose()) is not None:
                 return announce
-            came = await self._transport.wait(
-                self._topic, self._offset, timeout_s=min(_TICK_S, timeout_s)
-            )
-            now = monotonic()
-            if came and now - ticked < _TICK_S:
-                continue
-            ticked, waited_s = now, now - start
             if waited_s >= timeout_s:
-                # It may have come while this process was stopped.
-                await self.refresh()
-                if (announce := choose()) is not None:
-                    return announce
                 raise PeerTimeout(
                     f"{self._label_party} announced no session for {waited_s:.0f} s "
                     f"(topic {self._topic}, offset {self._offset}); is it running, "
                     "on the same log?"
                 )
-            if waited_s >= say_at_s:
-                say_at_s = waited_s + _SAY_AGAIN_S
-                place = {"topic": self._topic, "offset": self._offset}
-                what = f"{self._label_party} to announce a session"
-                _logger.info("waiting", extra={"for": what, "waited_s": round(waited_s), **place})
-            await on_tick(waited_s)
+            if waited_s >= tick_at_s:
+                tick_at_s = waited_s + _TICK_S
+                if waited_s >= say_at_s:
+                    say_at_s = waited_s + _SAY_AGAIN_S
+                    place = {"topic": self._topic, "offset": self._offset}
+                    what = f"{self._label_party} to announce a session"
+                    _logger.info(
+                        "waiting", extra={"for": what, "waited_s": round(waited_s), **place}
+                    )
+                await on_tick(waited_s)
+            await self._transport.wait(self._topic, self._offset, timeout_s=min(_TICK_S, timeout_s))
 
     async def _append(self, message: Message, session: str) -> None:
         value = encode_message(message)

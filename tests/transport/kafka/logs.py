@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from slstream.testing.transport_log import numbered, read_all, run, values
 from slstream.transport.contract import Durability, Transport
 from slstream.transport.kafka.settings import KafkaSettings
 from slstream.transport.kafka.transport import KafkaTransport
 
-__all__ = ["follow", "new_topic", "numbered", "open_log", "read_all", "run", "values"]
+__all__ = ["follow", "new_log", "new_topic", "numbered", "open_log", "read_all", "run", "values"]
 
 
 def new_topic() -> str:
@@ -32,6 +33,17 @@ async def open_log(
         read_only=read_only,
         stuck_s=stuck_s,
     )
+
+
+@asynccontextmanager
+async def new_log(
+    address: str, *, stuck_s: float = 60.0
+) -> AsyncIterator[tuple[KafkaTransport, str]]:
+    """The log on a plain broker, and a topic of it that no other test uses."""
+    topic = new_topic()
+    async with await open_log(address, stuck_s=stuck_s) as log:
+        await log.create_topic(topic)
+        yield log, topic
 
 
 async def follow(log: Transport, topic: str, count: int) -> Sequence[bytes]:

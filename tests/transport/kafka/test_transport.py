@@ -30,16 +30,26 @@ from slstream.transport.kafka.connections import address_of
 from slstream.transport.kafka.settings import KafkaSettings
 from slstream.transport.kafka.transport import KafkaTransport
 from slstream.transport.kafka.wire import metadata_request
-from tests.transport.kafka.logs import follow, new_topic, numbered, open_log, read_all, run, values
+from tests.transport.kafka.logs import (
+    follow,
+    new_log,
+    new_topic,
+    numbered,
+    open_log,
+    read_all,
+    run,
+    values,
+)
 
 pytest_plugins = ["tests.kafka.fixtures"]
 
 
 def test_a_monitor_reads_beside_a_writer_and_changes_nothing(kafka: str) -> None:
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka) as log, await open_log(kafka, read_only=True) as monitor:
-            await log.create_topic(topic)
+        async with (
+            new_log(kafka) as (log, topic),
+            await open_log(kafka, read_only=True) as monitor,
+        ):
             wait = asyncio.create_task(monitor.wait(topic, 0))
             await log.append(topic, numbered(1))
             assert await wait
@@ -70,9 +80,7 @@ async def _committed(address: str, group: str, topic: str) -> int | None:
 
 def test_offsets_of_a_reader_are_seen_by_kafkas_own_tools(kafka: str) -> None:
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka) as log:
-            await log.create_topic(topic)
+        async with new_log(kafka) as (log, topic):
             await log.append(topic, numbered(30))
             for offset in range(1, 30):
                 await log.commit(f"{topic}-group", {topic: offset})
@@ -118,9 +126,7 @@ def test_a_large_append_returns_when_its_last_piece_is_sent(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka) as log:
-            await log.create_topic(topic)
+        async with new_log(kafka) as (log, topic):
             writer, done = log._writers.get(topic, 0), []
             confirm = writer._confirm
 
@@ -137,9 +143,7 @@ def test_a_large_append_returns_when_its_last_piece_is_sent(
 
 def test_small_appends_that_wait_share_a_batch(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka) as log:
-            await log.create_topic(topic)
+        async with new_log(kafka) as (log, topic):
             writer = log._writers.get(topic, 0)
             batches: list[int] = []
             confirm = writer._confirm
@@ -169,9 +173,7 @@ def test_a_topic_whose_limit_was_lowered_takes_what_still_fits(kafka: str) -> No
     """A batch of several appends is too large then; each one of them is judged by itself."""
 
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka) as log:
-            await log.create_topic(topic)
+        async with new_log(kafka) as (log, topic):
             await log.append(topic, numbered(1))
             await _set_limit(kafka, topic, 16_384 + 20_000)
             sizes = (15_000, 50_000, 18_000, 19_000)
@@ -189,9 +191,7 @@ def test_a_topic_whose_limit_was_lowered_takes_what_still_fits(kafka: str) -> No
 
 def test_what_retention_removed_is_named(kafka: str) -> None:
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka) as log:
-            await log.create_topic(topic)
+        async with new_log(kafka) as (log, topic):
             await log.append(topic, numbered(10))
             admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
             await admin.start()
@@ -211,9 +211,7 @@ def test_a_topic_created_again_is_another_one(kafka: str) -> None:
     """Also for an object that has its records read ahead, and waits for more."""
 
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka) as log, await open_log(kafka) as other:
-            await log.create_topic(topic)
+        async with new_log(kafka) as (log, topic), await open_log(kafka) as other:
             await log.append(topic, numbered(50))
             assert values(await other.read(topic, 0, max_records=1)) == [b"0"]
             wait = asyncio.create_task(other.wait(topic, 50))
@@ -232,9 +230,7 @@ def test_a_leader_that_forgot_its_producer_is_told_again(kafka: str) -> None:
     """Here the producer has lost count: to the leader that is the same."""
 
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka) as log:
-            await log.create_topic(topic)
+        async with new_log(kafka) as (log, topic):
             await log.append(topic, numbered(1))
             producer = log._writers.get(topic, 0)._producer
             assert producer is not None
@@ -252,9 +248,7 @@ def test_what_was_on_its_way_does_not_reach_another_topic(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka) as log:
-            await log.create_topic(topic)
+        async with new_log(kafka) as (log, topic):
             await log.append(topic, numbered(1))
             asked = log._writers.get(topic, 0)._connections
 
@@ -277,9 +271,7 @@ def test_read_ahead_is_not_trusted_for_long(kafka: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(reader, "INTEREST_S", 0.0)
 
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka) as log, await open_log(kafka) as other:
-            await log.create_topic(topic)
+        async with new_log(kafka) as (log, topic), await open_log(kafka) as other:
             await log.append(topic, numbered(50))
             assert values(await other.read(topic, 0, max_records=1)) == [b"0"]
             await log.delete_topic(topic)
@@ -292,9 +284,7 @@ def test_read_ahead_is_not_trusted_for_long(kafka: str, monkeypatch: pytest.Monk
 
 def test_a_wait_ends_soon_after_its_topic(kafka: str) -> None:
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka) as log, await open_log(kafka) as other:
-            await log.create_topic(topic)
+        async with new_log(kafka) as (log, topic), await open_log(kafka) as other:
             wait = asyncio.create_task(other.wait(topic, 0))
             await asyncio.sleep(0.1)
             await log.delete_topic(topic)
@@ -308,9 +298,7 @@ def test_a_wait_ends_soon_after_its_topic(kafka: str) -> None:
 
 def test_who_reads_slowly_holds_little(kafka: str) -> None:
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka) as log, await open_log(kafka) as other:
-            await log.create_topic(topic)
+        async with new_log(kafka) as (log, topic), await open_log(kafka) as other:
             assert await other.read(topic, 0) == []
             wait = asyncio.create_task(other.wait(topic, 79))
             await asyncio.gather(
@@ -331,9 +319,7 @@ def test_a_wait_and_its_read_cost_no_request_more_than_the_poll(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka) as log, await open_log(kafka) as other:
-            await log.create_topic(topic)
+        async with new_log(kafka) as (log, topic), await open_log(kafka) as other:
             assert await other.read(topic, 0) == []
             asked = other._readers.get(topic, 0)._now
             requests: list[object] = []
@@ -428,9 +414,7 @@ def test_a_bad_url_is_a_configuration_error() -> None:
 
 def test_a_topic_whose_limit_is_below_the_framing_takes_nothing_and_says_so(kafka: str) -> None:
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka) as log:
-            await log.create_topic(topic)
+        async with new_log(kafka) as (log, topic):
             await _set_limit(kafka, topic, 16_000)
             with pytest.raises(RecordTooLarge) as caught:
                 await log.append(topic, [Record(value=b"four")])
@@ -451,9 +435,7 @@ def test_a_wait_for_a_leader_that_answers_and_brings_nothing_has_an_end(
         raise NotYetError("the broker says that its disk failed or is full")
 
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka, stuck_s=1) as log:
-            await log.create_topic(topic)
+        async with new_log(kafka, stuck_s=1) as (log, topic):
             monkeypatch.setattr(reader, "check_answer", refuse)
             with pytest.raises(TransportTimeout, match=r"wait for .* at offset 0 within 1 s"):
                 await log.wait(topic, 0, timeout_s=10)
@@ -463,9 +445,7 @@ def test_a_wait_for_a_leader_that_answers_and_brings_nothing_has_an_end(
 
 def test_who_begins_to_wait_in_the_moment_of_closing_is_told(kafka: str) -> None:
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka) as log:
-            await log.create_topic(topic)
+        async with new_log(kafka) as (log, topic):
             assert await log.read(topic, 0) == []
             one = log._readers.get(topic, 0)
         with pytest.raises(TransportClosed):
@@ -518,9 +498,7 @@ def test_a_hole_in_the_log_is_named(kafka: str) -> None:
     """Somebody else's transaction leaves one: its end has an offset and is no record."""
 
     async def body() -> None:
-        topic = new_topic()
-        async with await open_log(kafka) as log:
-            await log.create_topic(topic)
+        async with new_log(kafka) as (log, topic):
             async with (
                 AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=topic) as other,
                 other.transaction(),
