@@ -10,6 +10,7 @@ import pytest
 from slstream.errors import (
     OffsetOutOfRange,
     RecordTooLarge,
+    TransportError,
     UnknownTopic,
 )
 from slstream.testing.transport_log import TransportFixtures, numbered, read_all, run, values
@@ -148,22 +149,29 @@ class RecordContract(TransportFixtures):
 
         run(body())
 
-    def test_a_refused_append_does_not_disturb_its_neighbours(self, url: str, topic: str) -> None:
+    def test_a_refused_append_disturbs_no_other_but_those_queued_behind_it(
+        self, url: str, topic: str
+    ) -> None:
         async def body() -> None:
             async with await open_transport(url) as log:
                 await log.create_topic(topic, TopicConfig(max_record_bytes=100))
+                await log.create_topic(f"{topic}-other")
                 outcomes = await asyncio.gather(
                     log.append(topic, [Record(value=b"a")]),
                     log.append(topic, [Record(value=bytes(101))]),
                     log.append(f"{topic}-none", [Record(value=b"x")]),
                     log.append(topic, [Record(value=b"b")]),
+                    log.append(f"{topic}-other", [Record(value=b"c")]),
                     return_exceptions=True,
                 )
                 assert outcomes[0] == 0
                 assert isinstance(outcomes[1], RecordTooLarge)
                 assert isinstance(outcomes[2], UnknownTopic)
-                assert outcomes[3] == 1
-                assert values(await read_all(log, topic)) == [b"a", b"b"]
+                assert outcomes[3] == 1 or isinstance(outcomes[3], TransportError)
+                assert outcomes[4] == 0
+                landed = [b"a", b"b"] if outcomes[3] == 1 else [b"a"]
+                assert await log.append(topic, [Record(value=b"later")]) == len(landed)
+                assert values(await read_all(log, topic)) == [*landed, b"later"]
 
         run(body())
 

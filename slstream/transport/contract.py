@@ -8,7 +8,8 @@ Guarantees, checked by :mod:`slstream.testing.transport` for every implementatio
 
 - **Order.** Records of one partition have the order in which they were appended. Appends that one
   transport object issues to one partition land in the order of the calls, also when the calls are
-  not awaited one by one.
+  not awaited one by one. When one of them fails after others were queued behind it, these fail as
+  well, and so does what is called until it has raised: nothing lands behind what is missing.
 - **Density.** The offset after ``n`` is ``n + 1``; nobody ever sees a hole.
 - **Atomicity.** The records of one ``append`` call that together are within the topic's
   ``max_record_bytes`` (with 64 bytes counted for each record, and 16 for each header) get

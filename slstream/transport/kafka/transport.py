@@ -159,9 +159,14 @@ class KafkaTransport(Transport):
             what = f"append to {writer.place}"
             await self._done(writer, append.answer, append.asked_at, what)
             return append.answer.result()
-        except (asyncio.CancelledError, TransportTimeout):
+        except TransportTimeout as error:
+            writer.time_out(append, error)
+            raise
+        except asyncio.CancelledError:
             writer.give_up(append)
             raise
+        finally:
+            writer.told(append)
 
     async def read(
         self,

@@ -19,7 +19,13 @@ from typing import Any
 
 from aiokafka.protocol.transaction import InitProducerIdRequest_v0
 
-from slstream.errors import RecordTooLarge, TransportBroken, TransportClosed, TransportError
+from slstream.errors import (
+    RecordTooLarge,
+    TransportBroken,
+    TransportClosed,
+    TransportError,
+    TransportTimeout,
+)
 from slstream.transport.contract import Record
 from slstream.transport.kafka.answers import (
     LOST_PRODUCER,
@@ -132,6 +138,8 @@ class PartitionWriter:
         self._target: DescribedTopic | None = None
         self._producer: Producer | None = None
         self._task: asyncio.Task[None] | None = None
+        self._untold: dict[Append, TransportError] = {}
+        """Refused, while their callers do not know yet; and the error for what would follow."""
         self._disk_failed_at: float | None = None
         """When the leader's disk failed, unless a batch was taken since."""
 
@@ -158,10 +166,27 @@ class PartitionWriter:
         return None
 
     def put(self, append: Append) -> None:
-        """Queue it; the order of calls is the order in the log."""
+        """Queue it; the order of calls is the order in the log.
+
+        It is refused at once when its caller does not know yet that one before it is missing.
+        """
+        if self._untold:
+            self._refuse_one(append, next(iter(self._untold.values())))
+            return
         self._queue.append(append)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def told(self, append: Append) -> None:
+        """Its caller knows what became of it, and what it appends from now on counts."""
+        self._untold.pop(append, None)
+
+    def time_out(self, append: Append, error: TransportTimeout) -> None:
+        """Give it up, with what would land behind it."""
+        if append.taken == 0 and append in self._queue:
+            while self._queue[-1] is not append:
+                self._refuse_one(self._queue.pop(), error)
+        self.give_up(append)
 
     def give_up(self, append: Append) -> None:
         """Its caller has gone: keep no record of it that is not on its way already.
@@ -225,7 +250,7 @@ class PartitionWriter:
             # The limit may have been raised since.
             target = await self._look()
             if self._is_too_large(head, target.config.max_record_bytes):
-                self._queue.popleft().refuse(self._too_large(head, target.config.max_record_bytes))
+                self._refuse(self._too_large(head, target.config.max_record_bytes))
                 return None
         if self._producer is None:
             self._producer = await self._new_producer()
@@ -390,16 +415,28 @@ class PartitionWriter:
         self._put_back(batch)
 
     def _refuse(self, error: TransportError) -> None:
-        """Tell those whom it concerns, and go on with the rest as if they had not been."""
+        """Refuse all that is on its way, and all behind it: it would land where a record misses."""
         # A leader may or may not count what it has refused.
         self._forget_producer()
         self._target = None
         batch, self._batch = self._batch, None
-        concerned = [append for append, _ in batch.parts] if batch else []
-        if self._queue and (batch is None or self._queue[0] in concerned):
-            concerned.append(self._queue.popleft())
+        concerned = [append for append, _ in batch.parts] if batch else list(self._queue)[:1]
         for append in concerned:
-            append.refuse(error)
+            self._refuse_one(append, error)
+        for append in self._queue:
+            self._refuse_one(append, self._behind(error))
+        self._queue.clear()
+
+    def _refuse_one(self, append: Append, error: TransportError) -> None:
+        if not append.answer.done():
+            self._untold[append] = self._behind(error)
+        append.refuse(error)
+
+    def _behind(self, error: TransportError) -> TransportError:
+        """For an append that nothing is wrong with, but that it would follow a missing one."""
+        if not isinstance(error, RecordTooLarge):
+            return error
+        return TransportError(f"not appended, as one before it was refused: {error}")
 
 
 def _no_caller() -> TransportError:

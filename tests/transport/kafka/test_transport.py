@@ -30,6 +30,7 @@ from slstream.transport.kafka.connections import address_of
 from slstream.transport.kafka.settings import KafkaSettings
 from slstream.transport.kafka.transport import KafkaTransport
 from slstream.transport.kafka.wire import metadata_request
+from slstream.transport.kafka.writer import Append
 from tests.transport.kafka.logs import (
     follow,
     new_log,
@@ -170,21 +171,70 @@ async def _set_limit(address: str, topic: str, most: int) -> None:
 
 
 def test_a_topic_whose_limit_was_lowered_takes_what_still_fits(kafka: str) -> None:
-    """A batch of several appends is too large then; each one of them is judged by itself."""
+    """A batch of several appends is too large then; each one of them is judged by itself.
+
+    Nothing lands behind the one that is refused until its caller knows.
+    """
 
     async def body() -> None:
         async with new_log(kafka) as (log, topic):
             await log.append(topic, numbered(1))
             await _set_limit(kafka, topic, 16_384 + 20_000)
-            sizes = (15_000, 50_000, 18_000, 19_000)
+            sizes = (15_000, 18_000, 19_000, 50_000, 1_000)
             outcomes = await asyncio.gather(
                 *(log.append(topic, [Record(value=bytes(size))]) for size in sizes),
                 return_exceptions=True,
             )
-            assert [outcomes[0], *outcomes[2:]] == [1, 2, 3]
-            assert isinstance(outcomes[1], RecordTooLarge)
-            assert "50000" in str(outcomes[1])
-            assert [len(v) for v in values(await log.read(topic, 1))] == [15_000, 18_000, 19_000]
+            assert outcomes[:3] == [1, 2, 3]
+            assert isinstance(outcomes[3], RecordTooLarge)
+            assert "50000" in str(outcomes[3])
+            assert isinstance(outcomes[4], TransportError)
+            assert "not appended, as one before it was refused: " in str(outcomes[4])
+            assert await log.append(topic, numbered(1)) == 4
+            found = [len(v) for v in values(await log.read(topic, 1))]
+            assert found == [15_000, 18_000, 19_000, 1]
+
+    run(body())
+
+
+def test_nothing_lands_behind_a_refused_append_before_its_caller_knows(kafka: str) -> None:
+    async def body() -> None:
+        async with new_log(kafka) as (log, topic):
+            await _set_limit(kafka, topic, 16_384 + 20_000)
+            loop = asyncio.get_running_loop()
+            writer = log._writers.get(topic, 0)
+            behind = Append(
+                records=numbered(1), answer=loop.create_future(), settled=loop.create_future()
+            )
+            refused = asyncio.create_task(log.append(topic, [Record(value=bytes(50_000))]))
+            await asyncio.sleep(0)
+            assert writer.last is not None
+            writer.last.answer.add_done_callback(lambda _: writer.put(behind))
+            with pytest.raises(RecordTooLarge):
+                await refused
+            with pytest.raises(TransportError, match="not appended, as one before it was refused"):
+                await behind.answer
+            assert await log.end_offset(topic) == 0
+
+    run(body())
+
+
+def test_nothing_lands_behind_an_append_that_timed_out() -> None:
+    """Also when the broker comes back before what is behind it has waited as long."""
+
+    async def body() -> None:
+        nowhere = KafkaSettings(addresses=("127.0.0.1:1",))
+        async with KafkaTransport(nowhere, stuck_s=1) as log:
+            first = asyncio.create_task(log.append("t", numbered(1)))
+            await asyncio.sleep(0.5)
+            behind = [asyncio.create_task(log.append("t", numbered(1))) for _ in range(3)]
+            with pytest.raises(TransportTimeout):
+                await first
+            writer = log._writers.get("t", 0)
+            assert [append.answer.cancelled() for append in writer._queue] == [True]
+            for each in behind:
+                with pytest.raises(TransportTimeout):
+                    await each
 
     run(body())
 
