@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,14 @@ CHAINS: dict[str, dict[str, list[Fault]]] = {
 """Deaths of one session, by where in it they are."""
 
 
+def start_all(
+    topology: Path, run: Path, faults: Mapping[str, AtAppend] | None = None, *more: str
+) -> list[ForkedParty]:
+    """All parties, in their order."""
+    given = faults or {}
+    return [ForkedParty(name, topology, run, *more, fault=given.get(name)) for name in PARTIES]
+
+
 @pytest.mark.parametrize("chain", CHAINS)
 def test_deaths_in_one_session(chain: str, tmp_path: Path, expected: Result) -> None:
     assert train(write_small(tmp_path), tmp_path / "run", CHAINS[chain]) == expected
@@ -130,28 +139,24 @@ def test_all_die_at_once_and_an_empty_disk(tmp_path: Path, expected: Result) -> 
     topology, run = write_small(tmp_path), tmp_path / "run"
     with all_ended([]) as started:
 
-        def start() -> None:
-            started[:] = [ForkedParty(name, topology, run) for name in PARTIES]
-
-        def kill() -> None:
+        def start_and_kill_all(name: str, fault: AtAppend) -> None:
+            """In the middle, as one is stopped there; the others wait for it."""
+            started[:] = start_all(topology, run, {name: fault})
+            started[PARTIES.index(name)].wait_stopped()
             for each in started:
                 each.send(signal.SIGKILL)
             for each in started:
                 assert each.end() == -signal.SIGKILL, each.text
 
-        log = SessionLog(run)
-        start()
-        log.wait_for("bob", "alice", "activation", "2/2")
-        kill()
+        start_and_kill_all("bob", at(FROM_BOB, "activation", "2/2", stop=True))
         for name in ("alice", "bob"):
             shutil.rmtree(run / name)
-        start()
-        log.wait_for("carol", "alice", "activation", "2/4")
-        kill()
-        start()
+        start_and_kill_all("carol", at(FROM_CAROL, "activation", "2/4", stop=True))
+        started[:] = start_all(topology, run)
         assert_all_end(started)
         assert "checkpoint loaded" in started[2].text
     assert Result.of(run) == expected
+    log = SessionLog(run)
     assert log.divergences("bob") == log.divergences("alice") == []
 
 
@@ -275,7 +280,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_party_only(
     obstacle = run / "bob" / "checkpoints"
     obstacle.write_text("in the way")
     with all_ended([]) as started:
-        started += [ForkedParty(name, topology, run) for name in PARTIES]
+        started += start_all(topology, run)
         alice, bob, carol = started
         assert bob.end() == 1
         assert re.search(f"^error: cannot (read|write) {obstacle}", bob.text, re.M), bob.text
@@ -336,7 +341,7 @@ def test_one_that_is_away_is_named_until_the_others_give_up(
             assert text in waiting.text
         report = log.wait_for_progress(waiting.name, lambda p: p.waiting_s >= 1)
         assert report.waiting_for == f"{away}'s {kind} of epoch 2, step 3"
-        started[:] = [ForkedParty(name, topology, run) for name in PARTIES]
+        started[:] = start_all(topology, run)
         assert_all_end(started)
         assert all("checkpoint loaded epochs=1" in each.text for each in started)
     assert Result.of(run) == expected
@@ -351,9 +356,9 @@ def test_after_the_end_comes_a_new_session_and_after_a_change_too(
     # Another seed: this session is left unfinished.
     other = ("--set", "seed=4")
     with all_ended([]) as started:
-        started += [ForkedParty(name, topology, run, *other) for name in PARTIES]
-        log.wait_for_announcements(2)
-        log.wait_for("bob", "alice", "activation", "2/2")
+        fault = at(FROM_BOB, "activation", "2/2", stop=True)
+        started += start_all(topology, run, {"bob": fault}, *other)
+        started[PARTIES.index("bob")].wait_stopped()
         for each in started:
             each.send(signal.SIGKILL)
         for each in started:
