@@ -93,6 +93,30 @@ def test_one_that_wakes_when_all_is_over_is_fenced(tmp_path: Path, expected: Res
     assert found == Result.of(run) == expected
 
 
+@pytest.mark.parametrize(
+    ("kind", "step", "file"),
+    [("evaluation", "3/1", "model.safetensors"), ("done", "", "summary.json")],
+)
+def test_one_that_wakes_when_all_is_over_writes_no_file(
+    kind: str, step: str, file: str, tmp_path: Path, expected: Result
+) -> None:
+    """Right behind its last frame before that file: there is nothing to be fenced off from."""
+    topology, run = write_small(tmp_path), tmp_path / "run"
+    with all_ended([]) as started:
+        fault = AtAppend(topic=".bob-to-alice.", kind=kind, step=step, number=signal.SIGSTOP)
+        old = ForkedParty("bob", topology, run, fault=fault)
+        started += [old, *(ForkedParty(name, topology, run) for name in ("alice", "carol"))]
+        old.wait_stopped()
+        started.append(ForkedParty("bob", topology, run))
+        assert_all_end(started[1:])
+        assert Result.of(run) == expected
+        (run / "bob" / file).unlink()
+        old.send(signal.SIGCONT)
+        assert old.end(END_S) == 1
+        assert "error: another process of bob has " in old.text
+        assert not (run / "bob" / file).exists()
+
+
 @pytest.mark.parametrize("name", ["bob", "alice"])
 def test_two_at_the_same_moment(name: str, tmp_path: Path, expected: Result) -> None:
     race(name, tmp_path, expected)

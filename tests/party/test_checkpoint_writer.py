@@ -103,6 +103,23 @@ def test_one_at_a_time_each_after_the_log_is_on_the_disk(tmp_path: Path) -> None
     check(tmp_path, body)
 
 
+def test_nothing_is_written_over_what_a_successor_wrote_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(writer: CheckpointWriter, files: SlowFiles, log: MemoryLog) -> None:
+        async def slow_disk() -> None:
+            await Incarnation.claim(log, "small", "bob")
+
+        monkeypatch.setattr(log, "flush", slow_disk)
+        files.allowed.release(1)
+        await writer.write(checkpoint(1))
+        with pytest.raises(Fenced):
+            await writer.finish()
+        assert files.begun == []
+
+    check(tmp_path, body)
+
+
 def test_a_party_goes_on_while_one_is_written(tmp_path: Path) -> None:
     async def body(writer: CheckpointWriter, files: SlowFiles, log: MemoryLog) -> None:
         await writer.write(checkpoint(1))
