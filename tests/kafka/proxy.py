@@ -7,6 +7,7 @@ started with ``advertised_port=proxy.port``.
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -163,6 +164,9 @@ class Proxy:
             self._flowing[direction] = asyncio.Event()
             self._flowing[direction].set()
         self._server = await asyncio.start_server(self._serve, LOCALHOST, self.port)
+        for listener in self._server.sockets:
+            # Of connections as well: what is not forwarded yet is to wait at the client.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _CHUNK)
 
     async def _close(self) -> None:
         if self._server is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Mapping
 from time import monotonic
@@ -24,8 +25,16 @@ from slstream.transport.kafka.settings import KafkaSettings
 from slstream.transport.kafka.wire import Exactly
 
 REQUEST_S = 10.0
-"""How long an answer may take. A broker that takes longer is asked again on a new connection."""
+"""How long an answer may take, from the last bytes on that the other end has taken or sent: a slow
+link takes longer than that for a large batch. After it, the broker is asked again on a new
+connection."""
 CONNECT_S = 10.0
+_NO_LIMIT_MS = 2**31 - 1
+"""For aiokafka: limits are kept here."""
+_LOOKS = 4
+"""How often within that time it is seen whether bytes move."""
+_BYTES_MOVED = slice(120, 136)
+"""Bytes acknowledged and received in struct tcp_info of <linux/tcp.h>, since Linux 4.1."""
 _CLOSE_S = 0.5
 
 Address = tuple[str, int]
@@ -92,7 +101,7 @@ class Connections:
         self._options = options
         self._client_id = client_id
         self._outages = outages
-        self._open: dict[Address, asyncio.Task[AIOKafkaConnection]] = {}
+        self._open: dict[Address, asyncio.Task[_Connection]] = {}
         self._closed = False
 
     async def send(self, address: Address, request: Exactly) -> Any:
@@ -120,12 +129,13 @@ class Connections:
             raise NotYetError(f"{address_text(address)}: the connection was given up")
         connection = task.result()
         try:
-            answer = await connection.send(request)
+            answer = await _answer(connection, request)
         except errors.UnsupportedVersionError as error:
             raise TransportError(f"{address_text(address)}: {error}") from error
         except TimeoutError as error:
             self._drop(address, task)
-            raise self._lost(address, f"no answer within {REQUEST_S:g} s") from error
+            why = f"no answer, and no part of one, within {REQUEST_S:g} s"
+            raise self._lost(address, why) from error
         except (errors.KafkaError, OSError) as error:
             self._drop(address, task)
             raise self._lost(address, "the connection was cut") from error
@@ -146,7 +156,7 @@ class Connections:
         if ends:
             await asyncio.wait(ends, timeout=_CLOSE_S)
 
-    async def _connect(self, address: Address) -> AIOKafkaConnection:
+    async def _connect(self, address: Address) -> _Connection:
         host, port = address
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -154,7 +164,7 @@ class Connections:
                     host,
                     port,
                     client_id=self._client_id,
-                    request_timeout_ms=int(REQUEST_S * 1000),
+                    request_timeout_ms=_NO_LIMIT_MS,
                     **self._options,
                 )
                 await connection.connect()
@@ -178,14 +188,25 @@ class Connections:
             self._outages.lost(address, why)
         return NotYetError(f"{address_text(address)}: {why}")
 
-    def _drop(self, address: Address, task: asyncio.Task[AIOKafkaConnection]) -> None:
+    def _drop(self, address: Address, task: asyncio.Task[_Connection]) -> None:
         if self._open.get(address) is task:
             del self._open[address]
         _abort(task)
 
 
 class _Connection(AIOKafkaConnection):  # type: ignore[misc]  # It has no types.
-    """A connection that ends at once, whoever ends it."""
+    """A connection that ends at once, whoever ends it, and that tells whether bytes move."""
+
+    def moved(self) -> bytes:
+        """Changes when the other end has taken or sent bytes; on other systems than Linux never."""
+        if self._writer is None or not hasattr(socket, "TCP_INFO"):
+            return b""
+        tcp: socket.socket = self._writer.get_extra_info("socket")
+        try:
+            info = tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_MOVED.stop)
+        except OSError:
+            return b""
+        return info[_BYTES_MOVED]
 
     def close(self, reason: Any = None, exc: BaseException | None = None) -> Any:
         # Closing it alone would wait until all that is unsent is sent and, with TLS, until the
@@ -193,6 +214,31 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]  # It has no types.
         if self._writer is not None:
             self._writer.transport.abort()
         return super().close(reason, exc)
+
+
+async def _answer(connection: _Connection, request: Exactly) -> Any:
+    """What a broker answers.
+
+    Raises:
+        TimeoutError: it does not, and for :data:`REQUEST_S` no byte has moved.
+    """
+    loop = asyncio.get_running_loop()
+    look_s = REQUEST_S / _LOOKS
+    timer = loop.call_later(look_s, lambda: look(None))
+    limit = asyncio.timeout(REQUEST_S)
+
+    def look(before: bytes | None) -> None:
+        nonlocal timer
+        moved = connection.moved()
+        if before is not None and moved != before and not limit.expired():
+            limit.reschedule(loop.time() + REQUEST_S)
+        timer = loop.call_later(look_s, look, moved)
+
+    try:
+        async with limit:
+            return await connection.send(request)
+    finally:
+        timer.cancel()
 
 
 def connection_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -217,19 +263,19 @@ def address_text(address: Address) -> str:
     return f"{address[0]}:{address[1]}"
 
 
-def _retrieve(task: asyncio.Task[AIOKafkaConnection]) -> None:
+def _retrieve(task: asyncio.Task[_Connection]) -> None:
     """Who waited for it may be gone."""
     if not task.cancelled():
         task.exception()
 
 
-def _is_connected(task: asyncio.Task[AIOKafkaConnection]) -> bool:
+def _is_connected(task: asyncio.Task[_Connection]) -> bool:
     if task.cancelled() or task.exception() is not None:
         return False
     return bool(task.result().connected())
 
 
-def _abort(task: asyncio.Task[AIOKafkaConnection]) -> asyncio.Future[None] | None:
+def _abort(task: asyncio.Task[_Connection]) -> asyncio.Future[None] | None:
     """End a connection, also one that is only being made; gives the end of one that was made."""
     if not task.done():
         task.cancel()

@@ -23,14 +23,16 @@ from slstream.errors import (
 )
 from slstream.transport.connect import open_transport
 from slstream.transport.contract import Durability, Record, TopicConfig
-from slstream.transport.kafka import pool, reader
+from slstream.transport.kafka import connections, pool, reader
 from slstream.transport.kafka.answers import NotYetError
+from slstream.transport.kafka.batches import Producer, build_batch
 from slstream.transport.kafka.cluster import Cluster
 from slstream.transport.kafka.connections import address_of
 from slstream.transport.kafka.settings import KafkaSettings
 from slstream.transport.kafka.transport import KafkaTransport
-from slstream.transport.kafka.wire import metadata_request
+from slstream.transport.kafka.wire import Exactly, ProduceRequest, fetch_request, metadata_request
 from slstream.transport.kafka.writer import Append
+from tests.kafka.proxy import Proxy
 from tests.transport.kafka.logs import (
     follow,
     new_log,
@@ -542,6 +544,38 @@ def test_a_connection_that_the_broker_has_just_closed_is_replaced_and_ended(kafk
         await connections.close()
 
     run(body())
+
+
+def test_a_slow_link_is_waited_for_as_long_as_bytes_move(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "REQUEST_S", 0.5)
+
+    async def body(proxy: Proxy) -> None:
+        async with new_log(kafka) as (log, topic):
+            record = Record(value=bytes(900_000))
+            await log.append(topic, [record])
+            view = await log._cluster.topic(topic)
+            fetch = fetch_request(
+                view.id, 0, view.partition(0).epoch, 0, max_wait_ms=0, max_bytes=1
+            )
+            batch = build_batch([record], Producer(id=-1, epoch=-1))
+            produce = Exactly(ProduceRequest(topic, 0, 10_000, batch))
+            slow, to = log._cluster.connections("test"), address_of(proxy.address)
+            await slow.send(to, metadata_request([]))
+            proxy.throttle(600_000)
+            for request in (fetch, produce):
+                began = time.monotonic()
+                await slow.send(to, request)
+                assert time.monotonic() - began > 2 * connections.REQUEST_S
+            assert await log.end_offset(topic) == 2
+            proxy.stall()
+            with pytest.raises(NotYetError, match="no answer, and no part of one, within 0"):
+                await slow.send(to, fetch)
+            await slow.close()
+
+    with Proxy(kafka) as proxy:
+        run(body(proxy))
 
 
 def test_a_hole_in_the_log_is_named(kafka: str) -> None:
