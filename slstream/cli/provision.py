@@ -325,7 +325,7 @@ def _remains_document(
         "topics": [{"topic": each.name, "records": each.records} for each in gone.topics],
         "acls": [acl_document(acl) for acl in gone.acls],
         "foreign_topics": list(gone.foreign),
-        "deleted": is_sure,
+        "deleted": is_sure and not failures,
         "failures": [_failure_document(failure) for failure in failures],
     }
 

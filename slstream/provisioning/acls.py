@@ -117,11 +117,17 @@ def federation_acls(
 def is_removable(acl: Acl, federation: str, operator: str | None) -> bool:
     """Whether an entry that no party needs is this federation's to remove.
 
-    It names nothing but topics or groups of the federation, and is not the operator's own. A denial
+    It names nothing but topics or groups of the federation, and is not the operator's own: when who
+    that is is not known, ALL on all of the federation's topics is what an operator has. A denial
     is not: without it somebody may do more than before.
     """
-    own = acl.principal == operator
-    return acl.name.startswith(f"{federation}.") and not own and acl.permission == "ALLOW"
+    namespace = f"{federation}."
+    if operator is None:
+        place = (acl.pattern, acl.name, acl.operation)
+        own = place == (Pattern.PREFIXED, namespace, "ALL")
+    else:
+        own = acl.principal == operator
+    return acl.name.startswith(namespace) and not own and acl.permission == "ALLOW"
 
 
 def concerns_federation(acl: Acl, federation: str) -> bool:

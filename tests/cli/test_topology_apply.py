@@ -16,9 +16,11 @@ from click.testing import CliRunner, Result
 from slstream.cli.exit_code import ExitCode
 from slstream.cli.topology import command
 from slstream.errors import ConfigError, TransportTimeout
+from slstream.provisioning import provisioner
 from slstream.provisioning.changes import perform
 from slstream.provisioning.cluster import topic_names
 from slstream.provisioning.connection import connect
+from slstream.provisioning.failure import Failure
 from slstream.provisioning.plan import CreateTopic, Topic
 from tests.kafka.login import Login
 from tests.kafka.ports import Port
@@ -133,6 +135,20 @@ def test_as_json(operator: Operator) -> None:
     assert {topic["topic"] for topic in remains["topics"]} == operator.topics(*LASTING)
     assert {topic["records"] for topic in remains["topics"]} == {0}
     assert remains["deleted"] is True
+
+
+def test_what_could_not_be_deleted_is_not_called_deleted(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator.run("apply")
+    refused = Failure(what="delete topic x", cause="refused", remedy="ask")
+    with monkeypatch.context() as patch:
+        patch.setattr(provisioner, "destroy", lambda *_: (refused,))
+        found = operator.run("destroy", "--yes", "--json")
+    remains = json.loads(found.stdout)
+    assert (remains["deleted"], remains["failures"][0]["cause"]) == (False, "refused")
+    assert found.return_value is ExitCode.FAILED
+    assert operator.json("destroy", "--yes")["deleted"] is True
 
 
 def test_a_log_is_not_deleted_without_a_clear_word(operator: Operator) -> None:

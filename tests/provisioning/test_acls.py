@@ -177,6 +177,15 @@ def test_whose_topics_an_entry_is_about(acl: Acl, removable: bool, concerned: bo
     assert concerns_federation(acl, "credit") == concerned
 
 
+def test_what_may_be_the_operators_own_is_left_alone() -> None:
+    """With a client certificate the operator's name is not known."""
+    own = replace(entry("credit.", Pattern.PREFIXED), operation="ALL")
+    assert not is_removable(own, "credit", None)
+    assert is_removable(own, "credit", "User:ops"), "this is somebody else's"
+    for other in (replace(own, name="credit.x-to-"), replace(own, pattern=Pattern.LITERAL)):
+        assert is_removable(other, "credit", None)
+
+
 def test_a_denial_is_left_alone() -> None:
     assert not is_removable(replace(entry("credit.lobby"), permission="DENY"), "credit", None)
 
