@@ -12,7 +12,9 @@ import asyncio
 import logging
 import socket
 import ssl
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -160,6 +162,7 @@ class Connections:
         host, port = address
         try:
             async with asyncio.timeout(CONNECT_S):
+                await _look_up(host, port)
                 connection = _Connection(
                     host,
                     port,
@@ -214,6 +217,37 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]  # It has no types.
         if self._writer is not None:
             self._writer.transport.abort()
         return super().close(reason, exc)
+
+
+async def _look_up(host: str, port: int) -> None:
+    """Ask the name server for a host, in a thread for which nobody waits.
+
+    asyncio asks it again, in a thread for which the program waits at its end: not before this has
+    worked, as a name server may be silent for minutes.
+
+    Raises:
+        OSError: it knows no such host.
+    """
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[None] = loop.create_future()
+
+    def tell(error: OSError | None) -> None:
+        if not found.done():
+            found.set_result(None) if error is None else found.set_exception(error)
+
+    def ask() -> None:
+        error: OSError | None = None
+        try:
+            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as failure:
+            error = failure
+        except UnicodeError as failure:  # Of a name that cannot be one.
+            error = OSError(f"{host}: {failure}")
+        with suppress(RuntimeError):  # The loop has ended.
+            loop.call_soon_threadsafe(tell, error)
+
+    threading.Thread(target=ask, name="slstream-look-up", daemon=True).start()
+    await found
 
 
 async def _answer(connection: _Connection, request: Exactly) -> Any:

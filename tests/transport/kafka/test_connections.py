@@ -6,10 +6,12 @@ import gc
 import socket
 import ssl
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,3 +65,27 @@ def test_nothing_is_left_of_a_connection_that_never_got_an_answer(tmp_path: Path
         run(body())
         gc.collect()
     assert [str(warning.message) for warning in caught] == []
+
+
+def test_a_silent_name_server_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered, original = threading.Event(), socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *more: Any, **options: Any) -> Any:
+        if host != "broker.invalid":
+            return original(host, *more, **options)
+        answered.wait(30)
+        raise socket.gaierror("no answer")
+
+    async def body() -> None:
+        with pytest.raises(TransportError, match=r"open the log.*broker\.invalid"):
+            await KafkaTransport.open(
+                KafkaSettings.of("kafka://broker.invalid:9092", {}), stuck_s=1
+            )
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    began = time.monotonic()
+    try:
+        run(body())
+        assert time.monotonic() - began < 20
+    finally:
+        answered.set()
