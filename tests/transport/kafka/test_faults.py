@@ -166,6 +166,23 @@ def test_cut_connections_lose_and_repeat_nothing(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_link_of_40_kb_a_second_passes_the_largest_batches(proxied_kafka: ProxiedKafka) -> None:
+    proxy = proxied_kafka.proxy
+    records = [Record(value=bytes([number]) * 500_000) for number in range(5)]
+
+    async def body() -> None:
+        async with await open_log(proxied_kafka.address) as log:
+            await log.create_topic("t")
+            proxy.throttle(40_000)
+            assert await log.append("t", records) == 0
+            async with await open_log(proxied_kafka.address, read_only=True) as other:
+                assert values(await read_all(other, "t")) == [each.value for each in records]
+
+    asyncio.run(body())
+
+
+@pytest.mark.long
 def test_a_broker_that_stays_away_is_named(own_kafka: Broker) -> None:
     """And neither deadlines nor closing wait for it; what was on its way arrives later."""
 
