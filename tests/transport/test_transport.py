@@ -85,6 +85,29 @@ def test_closing_does_not_wait_for_ever(tmp_path: Path) -> None:
     run(body())
 
 
+def test_the_end_of_the_event_loop_in_the_midst_of_closing_leaves_no_socket(
+    tmp_path: Path,
+) -> None:
+    async def body() -> None:
+        log = await open_log(tmp_path)
+        await log.create_topic("t")
+        assert not await log.wait("t", 0, timeout_s=0.01)
+        assert len(list((tmp_path / "wake").iterdir())) == 1
+        with FileLock(Layout(tmp_path).write_lock):
+            append = asyncio.create_task(log.append("t", [Record(value=b"")]))
+            closing = asyncio.create_task(log.aclose())
+            await asyncio.sleep(0.05)
+            assert not closing.done()
+            # As asyncio.run() does with what is left.
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+            assert list((tmp_path / "wake").iterdir()) == []
+
+    run(body())
+
+
 def test_a_forked_child_is_told_to_open_its_own(tmp_path: Path) -> None:
     async def body() -> None:
         async with await open_log(tmp_path) as log:

@@ -255,9 +255,10 @@ class EmbeddedTransport(Transport):
         except TimeoutError:
             # A disk or lock that hangs; the threads are daemons and end with the process.
             self._break(f"the disk did not finish within {_CLOSE_TIMEOUT_S:g} s of closing")
-        # 3. What the event loop itself holds.
-        self._waiters.close()
-        self._near.close()
+        finally:
+            # 3. What the event loop itself holds, also when its own end cuts this short.
+            self._waiters.close()
+            self._near.close()
 
     def _check(self) -> None:
         if self._closed:
