@@ -68,6 +68,11 @@ def command(
         if directory is None:
             raise ConfigError("which session? give the run's --dir, or --topology with --log")
         topology_path = directory / "topology.json"
+        if not topology_path.exists():
+            raise ConfigError(
+                f"expected {topology_path}, which `slstream run` writes, found none: name the "
+                "session's federation file with --topology"
+            )
     topology = Topology.load(topology_path, options.overrides)
     replay_and_show(
         lambda: _log(url, directory, topology),

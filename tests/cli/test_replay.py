@@ -126,6 +126,10 @@ def test_a_replay_needs_a_place(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="which session"):
         invoke()
+    with pytest.raises(
+        ConfigError, match=r"expected .*/topology\.json, .*, found none: .*--topology"
+    ):
+        invoke("--dir", tmp_path)
     with pytest.raises(ConfigError, match="where is the log"):
         invoke("--topology", FOLDER / "topology.yaml")
     with pytest.raises(TransportError, match="log"):
