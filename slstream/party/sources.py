@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import polars as pl
@@ -17,6 +18,9 @@ from slstream.topology import Party, Topology
 
 _FIRST_CSV_LINE = 2
 """The line of the first row: line 1 is the header."""
+
+_CHUNK = 65_536
+"""Rows that are Python objects at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,21 +51,20 @@ class Source(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CsvSource(Source):
-    """Comma-separated UTF-8 text with a header line."""
+    """Comma-separated UTF-8 text with a header line.
+
+    Read with Python's own module: polars takes a quote within a cell for the begin of a quoted one,
+    and loses rows or moves cells without a word.
+    """
 
     path: Path
 
     def read(self, text: str, numbers: Sequence[str]) -> pl.DataFrame:
         """See :meth:`Source.read`. Blank lines at the end are no rows."""
-        try:
-            cells = pl.read_csv(self.path, columns=[text, *numbers], infer_schema=False)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise TableError(
-                f"{self.name}: cannot read the CSV file: {_first_line(error)}"
-            ) from error
+        cells = self._cells([text, *numbers])
         stripped = pl.col(list(numbers)).str.strip_chars()
         values = cells.select(
-            pl.col(text),
+            pl.when(pl.col(text) == "").then(None).otherwise(pl.col(text)).name.keep(),
             pl.when(stripped == "").then(None).otherwise(stripped).name.keep(),
         )
         values = values.head(_rows_before_blank_end(values))
@@ -75,6 +78,35 @@ class CsvSource(Source):
                     f"({len(wrong)} such cells); leave a cell without a value empty"
                 )
         return parsed
+
+    def _cells(self, columns: Sequence[str]) -> pl.DataFrame:
+        """Some columns as they stand there, as pl.String; a blank line has empty cells."""
+        schema = dict.fromkeys(columns, pl.String)
+        parts, done, blank = [pl.DataFrame(schema=schema)], 0, [""] * len(self.columns)
+        try:
+            with self.path.open(encoding="utf-8-sig", newline="") as file:
+                rows = csv.reader(file, strict=True)
+                next(rows)
+                while chunk := [row or blank for row in islice(rows, _CHUNK)]:
+                    self._check_widths(chunk, done)
+                    by_column = dict(zip(self.columns, zip(*chunk, strict=True), strict=True))
+                    cells = {column: by_column[column] for column in columns}
+                    parts.append(pl.DataFrame(cells, schema=schema))
+                    done += len(chunk)
+        except UnicodeDecodeError as error:
+            raise _not_utf8(self.path) from error
+        except (OSError, csv.Error) as error:
+            raise TableError(f"{self.name}: cannot read the CSV file: {error}") from error
+        return pl.concat(parts)
+
+    def _check_widths(self, rows: Sequence[Sequence[str]], before: int) -> None:
+        expected = len(self.columns)
+        for index, found in enumerate(map(len, rows), start=before):
+            if found != expected:
+                raise TableError(
+                    f"{self.name}: expected {expected} cells, as the header has, found {found} at "
+                    f"{self.place(index)}; a cell with a comma in it needs quotes"
+                )
 
     def place(self, row: int) -> str:
         """The line, as an editor counts it; quoted cells with line breaks would shift it."""
@@ -125,11 +157,9 @@ def open_source(party: Party, topology: Topology) -> Source:
 def _open_csv(path: Path) -> Source:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
+            header = next(csv.reader(file, strict=True), [])
     except UnicodeDecodeError as error:
-        raise TableError(
-            f"{path}: expected UTF-8 text, found other bytes; save it as UTF-8"
-        ) from error
+        raise _not_utf8(path) from error
     except (OSError, csv.Error) as error:
         raise TableError(f"{path}: cannot read the header: {_first_line(error)}") from error
     if not header:
@@ -142,7 +172,7 @@ def _open_csv(path: Path) -> Source:
 
 def _open_parquet(path: Path) -> Source:
     try:
-        frame = pl.scan_parquet(path)
+        frame = pl.scan_parquet(path, glob=False)
         columns = tuple(frame.collect_schema().names())
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TableError(f"{path}: cannot read the Parquet file: {_first_line(error)}") from error
@@ -152,6 +182,10 @@ def _open_parquet(path: Path) -> Source:
 def _rows_before_blank_end(cells: pl.DataFrame) -> int:
     filled = cells.select(pl.any_horizontal(pl.all().is_not_null())).to_series().arg_true()
     return int(filled[-1]) + 1 if len(filled) else 0
+
+
+def _not_utf8(path: Path) -> TableError:
+    return TableError(f"{path}: expected UTF-8 text, found other bytes; save it as UTF-8")
 
 
 def _first_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 
 from slstream.errors import TableError
+from slstream.party import sources
 from slstream.party.sources import open_source
 from slstream.topology import Topology
 from tests.party.federation import write_federation
@@ -14,7 +15,7 @@ def topology_of(folder: Path, data: str) -> Topology:
 
 
 def read(folder: Path, name: str, text: str, *numbers: str) -> pl.DataFrame:
-    topology = topology_of(folder, f"{{path: {name}}}")
+    topology = topology_of(folder, f'{{path: "{name}"}}')
     return open_source(topology.party("bob"), topology).read(text, numbers)
 
 
@@ -34,6 +35,42 @@ def test_blank_lines_at_the_end_are_no_rows(tmp_path: Path) -> None:
     assert read(tmp_path, "x.csv", "id", "x").height == 1
 
 
+def test_a_quote_within_a_cell_is_one(tmp_path: Path) -> None:
+    """Also in a column that nobody reads."""
+    rows = [b"c%d,%d,%s" % (n, n, b'5" pipe' if n in (1, 3) else b"x") for n in range(5)]
+    (tmp_path / "x.csv").write_bytes(b"\n".join([b"id,x,note", *rows]))
+    found = read(tmp_path, "x.csv", "id", "x")
+    assert found["id"].to_list() == [f"c{n}" for n in range(5)]
+    assert found["x"].to_list() == [0, 1, 2, 3, 4]
+    assert read(tmp_path, "x.csv", "note")["note"][1] == '5" pipe'
+
+
+def test_a_quoted_cell_may_hold_anything(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b'id,note,x\r\n"a,b","two\r\nlines ""q""",1\r\nc,,2\r\n')
+    found = read(tmp_path, "x.csv", "id", "x")
+    assert found.rows() == [("a,b", 1.0), ("c", 2.0)]
+
+
+def test_large_files_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_CHUNK", 3)
+    for count in (0, 2, 3, 7):
+        rows = [b"c%d,%d" % (n, n) for n in range(count)]
+        (tmp_path / "x.csv").write_bytes(b"\n".join([b"id,x", *rows]))
+        assert read(tmp_path, "x.csv", "id", "x")["x"].to_list() == list(range(count))
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_name_is_no_pattern(form: str, tmp_path: Path) -> None:
+    """Neither its own nor that of a folder."""
+    for folder, number in (("data [v2]", 2), ("data v", 1)):
+        (tmp_path / folder).mkdir()
+        frame = pl.DataFrame({"id": ["a"], "x": [number]})
+        for name in (f"x?.{form}", f"x1.{form}"):
+            path = tmp_path / folder / name
+            frame.write_csv(path) if form == "csv" else frame.write_parquet(path)
+    assert read(tmp_path, f"data [v2]/x?.{form}", "id", "x").rows() == [("a", 2.0)]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -42,10 +79,14 @@ def test_blank_lines_at_the_end_are_no_rows(tmp_path: Path) -> None:
             "column 'x': expected a number, found 'NA' at line 3 (2 such cells); leave a cell "
             "without a value empty",
         ),
-        (b"id,x\na,1,2\n", "cannot read the CSV file: found more fields than defined in 'Schema'"),
+        (b"id,x\na,1\nb,1,2\n", "expected 2 cells, as the header has, found 3 at line 3; a cell"),
+        (b"id,x,note\na,1,5,x\n", "expected 3 cells, as the header has, found 4 at line 2; a cell"),
+        (b"id,x,note\na,1\n", "expected 3 cells, as the header has, found 2 at line 2; a cell"),
+        (b'id,x,note\na,1,"b\nc,2,d\n', "cannot read the CSV file: unexpected end of data"),
+        (b'id,x,note\na,1,"b"c\n', "cannot read the CSV file: ',' expected after '\"'"),
         (b"id,x\na,\xff\n", "expected UTF-8 text, found other bytes; save it as UTF-8"),
         (b"id\xff,x\n", "expected UTF-8 text, found other bytes; save it as UTF-8"),
-        (b"id,x\n" + b"a,1\n" * 9000 + b"b,\xff\n", "cannot read the CSV file: invalid utf-8 sequ"),
+        (b"id,x\n" + b"a,1\n" * 9000 + b"b,\xff\n", "expected UTF-8 text, found other bytes"),
         (b"", "expected a header line with column names, found an empty file"),
         (b"id,x,x\n", "column names must differ, found 'x' more than once"),
     ],
