@@ -43,7 +43,7 @@
     |-- ArchiveError            a file that is not an intact archive of one session
     |-- CheckpointError         a checkpoint that is damaged, or not of this session
     |-- Fenced                  a newer process of the same party has taken over
-    `-- Interrupted             SIGINT or SIGTERM asked for a clean end
+    `-- Interrupted             SIGINT, SIGTERM or SIGHUP asked for a clean end
 
 Local misuse and a peer's fault are different branches on purpose: the first is fixed here, the
 second is reported to the peer. ``retryable`` says whether the same call may succeed later.
@@ -263,6 +263,6 @@ class Fenced(SlstreamError):
 
 
 class Interrupted(SlstreamError):
-    """SIGINT or SIGTERM asked for a clean end; the session can be continued."""
+    """SIGINT, SIGTERM or SIGHUP asked for a clean end; the session can be continued."""
 
     ends_session: ClassVar[bool] = False

@@ -9,10 +9,8 @@ import logging
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from slstream.errors import (
     TransportError,
 )
 from slstream.party.address import log_url
+from slstream.party.interruption import interruptible
 from slstream.party.lobby import Lobby, continues
 from slstream.party.summary import Summary, finished_session
 from slstream.party.telemetry import Progress
@@ -218,7 +217,7 @@ class _Supervisor:
             for reader in readers:
                 await reader.open()
             followers = [tasks.create_task(reader.follow()) for reader in readers]
-            with self._signals():
+            with interruptible(self._interrupt):
                 try:
                     resumed = self._to_resume(self._lobby)
                     for party in self._topology.parties:
@@ -406,20 +405,12 @@ class _Supervisor:
             time={party: s.time[party] for party, s in summaries.items()},
         )
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        handled = (signal.SIGINT, signal.SIGTERM)
-        for number in handled:
-            loop.add_signal_handler(number, self._interrupt, number)
-        try:
-            yield
-        finally:
-            for number in handled:
-                loop.remove_signal_handler(number)
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # A real-time signal.
+        return f"signal {number}"
 
 
 def _said(log: Path, status: int) -> str:
@@ -432,7 +423,7 @@ def _said(log: Path, status: int) -> str:
     if starts:
         return "\n".join(lines[starts[-1] :]).removeprefix("error:").strip()
     ended = (
-        f"it was killed by {signal.Signals(-status).name}"
+        f"it was killed by {_signal_name(-status)}"
         if status < 0
         else f"it ended with exit status {status}"
     )

@@ -281,6 +281,7 @@ def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> N
         ("error: first\nerror: last\n", 1, "last"),
         ("info working\n", -9, "it was killed by SIGKILL; its last lines in LOG:\ninfo working"),
         ("", -11, "it was killed by SIGSEGV (see LOG)"),
+        ("", -35, "it was killed by signal 35 (see LOG)"),
         ("", 70, "it ended with exit status 70 (see LOG)"),
     ],
 )

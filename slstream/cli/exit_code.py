@@ -18,4 +18,4 @@ class ExitCode(IntEnum):
     BUG = 70
     """An error that slstream did not foresee (EX_SOFTWARE of sysexits.h)."""
     INTERRUPTED = 130
-    """SIGINT or SIGTERM; the log of what was done is kept."""
+    """SIGINT, SIGTERM or SIGHUP; the log of what was done is kept."""

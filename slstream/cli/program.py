@@ -86,7 +86,7 @@ Exit status:
   3    a replay on another environment than the session's (see replay --tolerant)
   4    a broker is not as the topology says (topology diff)
   70   an error that was not foreseen; SLSTREAM_DEBUG=1 shows where
-  130  interrupted (SIGINT or SIGTERM); the log of what was done is kept
+  130  interrupted (SIGINT, SIGTERM or SIGHUP); the log of what was done is kept
 """
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from slstream.party.doing import provided_by
 from slstream.party.environment import environment
 from slstream.party.feature_party import follow
 from slstream.party.incarnation import Incarnation
+from slstream.party.interruption import interruptible
 from slstream.party.key_file import read_key_file
 from slstream.party.label_party import lead
 from slstream.party.ledger import Ledger
@@ -241,25 +241,16 @@ class PartyRuntime:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM cancel the current task, once."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        handled = (signal.SIGINT, signal.SIGTERM)
-        if threading.current_thread() is not threading.main_thread() or task is None:
-            yield
-            return
+        """Let a signal that asks to end cancel the current task, once."""
+        task = asyncio.current_task()
 
         def interrupt(number: signal.Signals) -> None:
-            if self._signal is None:
+            if self._signal is None and task is not None:
                 self._signal = number
                 task.cancel()
 
-        for number in handled:
-            loop.add_signal_handler(number, interrupt, number)
-        try:
+        with interruptible(interrupt):
             yield
-        finally:
-            for number in handled:
-                loop.remove_signal_handler(number)
 
     @contextmanager
     def _faults(self) -> Iterator[None]:

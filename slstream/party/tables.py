@@ -197,7 +197,9 @@ def _labels(column: pl.Series, source: Source, loss: str) -> LabelArray:
         wrong = ~((values >= 0) & (values < 2**31) & (values == np.floor(values)))
         expected = "a class of 0, 1, 2, ... (the loss is cross_entropy)"
     else:
-        wrong, expected = ~np.isfinite(values), "a finite number in every row"
+        with np.errstate(over="ignore"):
+            wrong = ~np.isfinite(values.astype(np.float32))
+        expected = "a finite number, as float32, in every row"
     rows = np.flatnonzero(wrong)
     if len(rows):
         value = values[rows[0]]

@@ -24,6 +24,9 @@ from slstream.errors import RemoteProtocolError
 MAX_MESSAGE_BYTES = 1_048_576
 """Largest control message that is parsed."""
 
+_SHOWN = 200
+"""Characters of each part of a foreign message in an error."""
+
 PROTOCOL_VERSION = 1
 """Version of the messages and of the order in which they are exchanged."""
 
@@ -206,7 +209,8 @@ def decode_message(data: bytes) -> Message:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "message"
-        raise RemoteProtocolError(f"control message: {where}: {first['msg']}") from error
+        reason = f"{where:.{_SHOWN}}: {first['msg']:.{_SHOWN}}"
+        raise RemoteProtocolError(f"control message: {reason}") from error
     except (ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"control message is not JSON: {error}") from error
 

@@ -77,6 +77,8 @@ def read_document(path: Path) -> Document:
         root = YAML(typ="rt").load(text)
     except YAMLError as error:
         raise TopologyError(_syntax(path, error)) from error
+    except (ValueError, LookupError) as error:  # Of a scalar that looks like a date or number.
+        raise TopologyError(f"{path}: not valid YAML: a value cannot be read: {error}") from error
     except RecursionError as error:
         raise TopologyError(f"{path}: nested more than {_MAX_DEPTH} levels deep") from error
     if not isinstance(root, CommentedMap):
@@ -105,7 +107,7 @@ def parse_value(text: str) -> object:
     """
     try:
         return _plain(YAML(typ="rt").load(text), (), {}, Path("value"))
-    except (YAMLError, TopologyError, RecursionError) as error:
+    except (YAMLError, TopologyError, RecursionError, ValueError, LookupError) as error:
         raise ValueError(f"not valid YAML: {text!r}") from error
 
 
@@ -137,6 +139,8 @@ def _plain(node: object, path: KeyPath, places: dict[KeyPath, str], source: Path
         return node
     if isinstance(node, ScalarBoolean):  # an anchored true or false; a subclass of int
         return bool(node)
+    if isinstance(node, str) and not _is_text(node):
+        raise TopologyError(f"{where}: expected text, found a half of a surrogate pair in {node!r}")
     for kind in (int, float, str):  # ruamel's own subclasses of these, which remember the layout
         if isinstance(node, kind):
             return kind(node)
@@ -144,3 +148,11 @@ def _plain(node: object, path: KeyPath, places: dict[KeyPath, str], source: Path
         f"{where}: expected text, a number, true, false, a list or a mapping; found "
         f"{type(node).__name__}; write it in quotes and without a tag"
     )
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

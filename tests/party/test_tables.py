@@ -171,7 +171,8 @@ def test_columns_that_are_missing(data: str, message: str, tmp_path: Path) -> No
             "nan",
             "a class of 0, 1, 2, ... (the loss is cross_entropy), found none ",
         ),
-        ("mse", "1.5 inf", "a finite number in every row, found inf at line 3"),
+        ("mse", "1.5 inf", "a finite number, as float32, in every row, found inf at line 3"),
+        ("mse", "1.5 1e39", "a finite number, as float32, in every row, found 1e+39 at line 3"),
     ],
 )
 def test_labels_that_do_not_fit_the_loss(

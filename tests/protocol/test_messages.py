@@ -65,6 +65,12 @@ def test_refusals_name_the_field(data: bytes, text: str) -> None:
         decode_message(data)
 
 
+def test_a_refusal_is_short_whatever_was_sent() -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        decode_message(b'{"type":"%s"}' % (b"x" * 500_000))
+    assert len(str(caught.value)) < 1000
+
+
 @given(st.binary(max_size=200))
 def test_foreign_bytes_raise_one_error_only(data: bytes) -> None:
     with contextlib.suppress(RemoteProtocolError):

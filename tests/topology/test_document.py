@@ -48,6 +48,11 @@ def test_anchors_merges_and_anchored_booleans(tmp_path: Path) -> None:
             ":1: a.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0: nested more than 16",
         ),
         (f"a: {'[' * 500}{']' * 500}\n", ": nested more than 16 levels deep"),
+        ("a: 2020-02-30\n", ": not valid YAML: a value cannot be read: day is out of range"),
+        (f"a: {'9' * 5000}\n", ": not valid YAML: a value cannot be read: Exceeds the limit"),
+        ("a: 0x_\n", ": not valid YAML: a value cannot be read: "),
+        ("a: !!bool abc\n", ": not valid YAML: a value cannot be read: 'abc'"),
+        ('a: "\\ud800"\n', ":1: a: expected text, found a half of a surrogate pair in '\\ud800'"),
         (BOMB, ": the file holds more than 100000 values"),
     ],
 )
@@ -84,3 +89,5 @@ def test_values_of_overrides() -> None:
     assert parse_value("[1, 2.5, a]") == [1, 2.5, "a"]
     with pytest.raises(ValueError, match="not valid YAML"):
         parse_value("[1")
+    with pytest.raises(ValueError, match="not valid YAML"):
+        parse_value("0x_")
