@@ -40,6 +40,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.long
 def test_keeps_its_records_and_its_address_when_killed(own_kafka: Broker) -> None:
     address = own_kafka.address
     login = Login.to(address)
@@ -73,6 +74,7 @@ def test_keeps_its_clients_waiting_while_frozen(own_kafka: Broker) -> None:
     asyncio.run(body())
 
 
+@pytest.mark.long
 def test_stops_in_order_and_starts_again(start_kafka: StartKafka) -> None:
     broker = start_kafka()
     broker.freeze()

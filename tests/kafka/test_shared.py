@@ -56,6 +56,7 @@ def user(run: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         yield process, process.stdout.readline().strip()
 
 
+@pytest.mark.long
 def test_lives_as_long_as_somebody_uses_it() -> None:
     run = f"test-{os.getpid()}-{uuid.uuid4().hex}"
     folder = Path(tempfile.gettempdir(), f"slstream-kafka-{run}-plain")

@@ -1,4 +1,3 @@
-import time
 from pathlib import Path
 
 import numpy as np
@@ -212,12 +211,11 @@ def test_the_halves_of_a_digit_come_row_by_row() -> None:
     assert left.features[0, :4].tolist() == [0, 0, 5, 13]
 
 
-def test_thirty_thousand_rows_load_in_a_moment(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).normal(size=(30_000, 20)).round(6)
-    frame = pl.DataFrame({"id": range(30_000), **{f"x{n}": noise[:, n] for n in range(20)}})
+def test_a_large_table_is_read_exactly(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=(70_000, 3)).round(6)
+    frame = pl.DataFrame({"id": range(70_000), **{f"x{n}": noise[:, n] for n in range(3)}})
     topology = write_federation(tmp_path).load("parties.bob.data={path: x.csv}")
     frame.write_csv(tmp_path / "x.csv")
-    start = time.perf_counter()
     table = load_table(topology.party("bob"), topology)
-    assert time.perf_counter() - start < 1.0  # about 0.1 s
+    assert table.ids == tuple(map(str, range(70_000)))
     assert np.array_equal(table.features, noise.astype(np.float32))
