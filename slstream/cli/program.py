@@ -145,8 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             # A terminal that cannot show a sign gets "?"; a summary is no reason to fail.
             stream.reconfigure(errors="replace")
     # While libraries load, and wherever else no session handles it, SIGTERM ends as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(_exit_code(arguments))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(_exit_code(arguments))
+    finally:
+        signal.signal(signal.SIGTERM, before)  # A program that calls this one may go on.
 
 
 def _exit_code(arguments: Sequence[str] | None) -> int:

@@ -225,6 +225,13 @@ def _catches_sigterm(process: subprocess.Popen[str]) -> bool:
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
+def test_a_program_that_calls_this_one_has_its_signals_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        program.main(["--help"])
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_sigterm_before_a_session_handles_it_ends_like_ctrl_c() -> None:
     process = subprocess.Popen(
         [
