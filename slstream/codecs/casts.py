@@ -36,13 +36,19 @@ from slstream.errors import DecodeError
 HalfArray = npt.NDArray[np.uint16]
 IntArray = npt.NDArray[np.int32]
 
-_CAST = 1
+CAST = 1
 
 _TOP_EXPONENT = 15
 """The largest element is scaled to below 2**_TOP_EXPONENT; binary16 ends below 2**16."""
 
 _EXPONENTS = (-113, 112)
 """Range of e: all that a largest element can ask for, but for those below 2**-98."""
+
+HALF_INFINITE = (_TOP_EXPONENT + 16) << 10
+"""Smallest value of the bits of a binary16's magnitude that is Inf or NaN."""
+
+BFLOAT_INFINITE = INFINITE >> 16
+"""The same of a bfloat16."""
 
 
 @kernel("void(const i4[::1], i4, u2[::1])")
@@ -121,16 +127,30 @@ class Fp16(TensorCodec):
         largest = _largest_bits(array, self.id)
         if 2 + 2 * array.size > array.nbytes:
             return encode_raw(array)
-        low, high = _EXPONENTS
-        shift = min(max(_TOP_EXPONENT - 1 - ((largest >> 23) - 127), low), high)
+        shift = shift_for(largest)
         halves = np.empty(array.size, np.uint16)
         _to_half(array.reshape(-1).view(np.int32), shift, halves)
-        return bytes([_CAST, shift & 0xFF]) + halves.tobytes()
+        return bytes([CAST, shift & 0xFF]) + halves.tobytes()
 
     def decode(self, data: Buffer, spec: TensorSpec, context: CodecContext) -> FloatArray:
         """See the class."""
-        if _form(data, self.id) == RAW:
+        parts = self.read(data, spec)
+        if parts is None:
             return decode_raw(data, spec, self.id)
+        shift, halves = parts
+        out = np.empty(spec.elements, np.float32)
+        if _from_half(halves, shift, out.view(np.int32)) >= HALF_INFINITE:
+            raise holds_not_finite(self.id)
+        return out.reshape(spec.shape)
+
+    def read(self, data: Buffer, spec: TensorSpec) -> tuple[int, HalfArray] | None:
+        """Exponent and bits, which may be of NaN or Inf; ``None`` of a tensor that went raw.
+
+        Raises:
+            DecodeError: the bytes are not an encoding of a tensor of this shape.
+        """
+        if _form(data, self.id) == RAW:
+            return None
         expect_length(data, 2 + 2 * spec.elements, spec, self.id)
         shift = int(as_bytes(data)[1].astype(np.int8))
         low, high = _EXPONENTS
@@ -138,11 +158,7 @@ class Fp16(TensorCodec):
             raise DecodeError(
                 f"codec {self.id!r}: expected an exponent from {low} to {high}, got {shift}"
             )
-        out = np.empty(spec.elements, np.float32)
-        top = _from_half(np.frombuffer(data, np.uint16, offset=2), shift, out.view(np.int32))
-        if top >= (_TOP_EXPONENT + 16) << 10:
-            raise DecodeError(f"codec {self.id!r}: the bytes hold NaN or Inf")
-        return out.reshape(spec.shape)
+        return shift, np.frombuffer(data, np.uint16, offset=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,18 +178,39 @@ class Bf16(TensorCodec):
             return encode_raw(array)
         halves = np.empty(array.size, np.uint16)
         _to_bfloat(array.reshape(-1).view(np.int32), halves)
-        return bytes([_CAST]) + halves.tobytes()
+        return bytes([CAST]) + halves.tobytes()
 
     def decode(self, data: Buffer, spec: TensorSpec, context: CodecContext) -> FloatArray:
         """See the class."""
-        if _form(data, self.id) == RAW:
+        halves = self.read(data, spec)
+        if halves is None:
             return decode_raw(data, spec, self.id)
-        expect_length(data, 1 + 2 * spec.elements, spec, self.id)
         out = np.empty(spec.elements, np.float32)
-        halves = np.frombuffer(as_bytes(data)[1:].tobytes(), np.uint16)
-        if _from_bfloat(halves, out.view(np.int32)) > 0x7F7F:
-            raise DecodeError(f"codec {self.id!r}: the bytes hold NaN or Inf")
+        if _from_bfloat(halves, out.view(np.int32)) >= BFLOAT_INFINITE:
+            raise holds_not_finite(self.id)
         return out.reshape(spec.shape)
+
+    def read(self, data: Buffer, spec: TensorSpec) -> HalfArray | None:
+        """The bits, which may be of NaN or Inf; ``None`` of a tensor that went raw.
+
+        Raises:
+            DecodeError: the bytes are not an encoding of a tensor of this shape.
+        """
+        if _form(data, self.id) == RAW:
+            return None
+        expect_length(data, 1 + 2 * spec.elements, spec, self.id)
+        return np.frombuffer(as_bytes(data)[1:].tobytes(), np.uint16)
+
+
+def shift_for(largest: int) -> int:
+    """The exponent for a tensor whose largest magnitude has these bits."""
+    low, high = _EXPONENTS
+    return min(max(_TOP_EXPONENT - 1 - ((largest >> 23) - 127), low), high)
+
+
+def holds_not_finite(codec_id: str) -> DecodeError:
+    """The error for bytes that hold NaN or Inf."""
+    return DecodeError(f"codec {codec_id!r}: the bytes hold NaN or Inf")
 
 
 def _largest_bits(array: FloatArray, codec_id: str) -> int:
@@ -192,6 +229,6 @@ def _largest_bits(array: FloatArray, codec_id: str) -> int:
 
 def _form(data: Buffer, codec_id: str) -> int:
     form = form_of(data, codec_id)
-    if form not in (RAW, _CAST):
+    if form not in (RAW, CAST):
         raise DecodeError(f"codec {codec_id!r}: expected form 0 or 1, got {form}")
     return form

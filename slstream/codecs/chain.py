@@ -115,7 +115,10 @@ class CodecChain:
         Raises:
             EncodeError: a tensor that the tensor codec refuses.
         """
-        data = self.tensor.encode(tensor, context)
+        return self.compress(self.tensor.encode(tensor, context))
+
+    def compress(self, data: bytes) -> bytes:
+        """What the stages make of the bytes of the tensor codec."""
         for stage in self.stages:
             packed = stage.compress(data)
             if len(packed) < len(data):
@@ -133,6 +136,14 @@ class CodecChain:
         Raises:
             DecodeError: the bytes are not an encoding of a tensor of this shape.
         """
+        return self.tensor.decode(self.decompress(data, spec), spec, context)
+
+    def decompress(self, data: Buffer, spec: TensorSpec) -> Buffer:
+        """Undo :meth:`compress` with foreign bytes.
+
+        Raises:
+            DecodeError: they are not what :meth:`compress` makes for a tensor of this shape.
+        """
         limit = spec.raw_bytes + HEADER_BYTES
         for stage in reversed(self.stages):
             if len(data) == 0:
@@ -147,7 +158,7 @@ class CodecChain:
                     f"stage {stage.id!r}: expected leading byte {_STORED} (stored) or "
                     f"{_COMPRESSED} (compressed), got {view[0]}"
                 )
-        return self.tensor.decode(data, spec, context)
+        return data
 
     def __str__(self) -> str:
         """Short text for tables, with the parameters that are not defaults: ``q8row+zstd``."""

@@ -37,13 +37,13 @@ from slstream.codecs.payload import (
 )
 from slstream.errors import DecodeError
 
-_UNSIGNED = 1
-_SIGNED = 2
+UNSIGNED = 1
+SIGNED = 2
 
-_FINITE_BOUND = np.float32(2.0**120).view(np.int32)
+FINITE_BOUND = np.float32(2.0**120).view(np.int32)
 """Tensors with a larger element go raw: no scale or product then leaves float32."""
 
-_TINY = np.float32(2.0**-100)
+TINY = np.float32(2.0**-100)
 """Rows with no larger element become 0: their inverse scale could leave float32."""
 
 
@@ -80,14 +80,14 @@ class RowIntegers(TensorCodec):
         """See the class; refuses NaN and Inf."""
         array = check_tensor(tensor, self.id)
         flat = array.reshape(-1)
-        rows, width = self._rows(TensorSpec(shape=array.shape))
+        rows, width = self.rows_of(TensorSpec(shape=array.shape))
         maxima = np.zeros(rows, np.int32)
         negative = quantiser.row_maxima(flat.view(np.int32), width, maxima)
         largest = maxima.max(initial=0)
         if largest >= quantiser.INFINITE:
             raise not_finite(array, self.id)
-        size = self._encoded_bytes(rows, width)
-        if size > array.nbytes or largest > _FINITE_BOUND:
+        size = self.encoded_bytes(rows, width)
+        if size > array.nbytes or largest > FINITE_BOUND:
             return encode_raw(array)
 
         zero = 1 << (self.bits - 1) if negative else 0
@@ -96,7 +96,7 @@ class RowIntegers(TensorCodec):
         inverses = np.zeros_like(scales)
         np.divide(np.float32(1), scales, out=inverses, where=scales > 0)
         out = np.empty(size, np.uint8)
-        out[0] = _SIGNED if negative else _UNSIGNED
+        out[0] = SIGNED if negative else UNSIGNED
         out[1 : 1 + 2 * rows] = bfloats.view(np.uint8)
         quantiser.quantise_rows(
             flat, width, inverses, self.bits, zero, top,
@@ -106,24 +106,38 @@ class RowIntegers(TensorCodec):
 
     def decode(self, data: Buffer, spec: TensorSpec, context: CodecContext) -> FloatArray:
         """See the class."""
+        parts = self.read(data, spec)
+        if parts is None:
+            return decode_raw(data, spec, self.id)
+        zero, scales, packed = parts
+        out = np.empty(spec.elements, np.float32)
+        _, width = self.rows_of(spec)
+        quantiser.dequantise_rows(packed, width, scales, self.bits, zero, out)
+        return out.reshape(spec.shape)
+
+    def read(
+        self, data: Buffer, spec: TensorSpec
+    ) -> tuple[int, FloatArray, npt.NDArray[np.uint8]] | None:
+        """The code of 0.0, scales, and packed codes; ``None`` of a tensor that went raw.
+
+        Raises:
+            DecodeError: the bytes are not an encoding of a tensor of this shape.
+        """
         form = form_of(data, self.id)
         if form == RAW:
-            return decode_raw(data, spec, self.id)
-        if form not in (_UNSIGNED, _SIGNED):
+            return None
+        if form not in (UNSIGNED, SIGNED):
             raise DecodeError(f"codec {self.id!r}: expected form 0, 1 or 2, got {form}")
-        rows, width = self._rows(spec)
-        expect_length(data, self._encoded_bytes(rows, width), spec, self.id)
+        rows, width = self.rows_of(spec)
+        expect_length(data, self.encoded_bytes(rows, width), spec, self.id)
         body = as_bytes(data)[1:]
         bfloats = np.frombuffer(body[: 2 * rows].tobytes(), "<u2")
         scales = (bfloats.astype(np.uint32) << np.uint32(16)).view(np.float32)
         if not np.all((scales >= 0) & (scales <= np.float32(2.0**120))):
             raise DecodeError(f"codec {self.id!r}: a scale is not within 0 and 2**120")
-        out = np.empty(spec.elements, np.float32)
-        zero = 1 << (self.bits - 1) if form == _SIGNED else 0
-        quantiser.dequantise_rows(body[2 * rows :], width, scales, self.bits, zero, out)
-        return out.reshape(spec.shape)
+        return 1 << (self.bits - 1) if form == SIGNED else 0, scales, body[2 * rows :]
 
-    def _rows(self, spec: TensorSpec) -> tuple[int, int]:
+    def rows_of(self, spec: TensorSpec) -> tuple[int, int]:
         """Number of rows, the last may be short, and elements of one."""
         n = spec.elements
         if n == 0:
@@ -131,7 +145,8 @@ class RowIntegers(TensorCodec):
         width = self.block or (n // spec.shape[0] if len(spec.shape) > 1 else n)
         return -(-n // width), width
 
-    def _encoded_bytes(self, rows: int, width: int) -> int:
+    def encoded_bytes(self, rows: int, width: int) -> int:
+        """Of a tensor of so many rows, when it does not go raw."""
         return 1 + rows * (2 + -(-width * self.bits // 8))
 
 
@@ -140,7 +155,7 @@ def _scales(
 ) -> tuple[FloatArray, npt.NDArray[np.uint16]]:
     """Scales as float32 and as the bfloat16 that crosses: rounded up, so that no code is cut."""
     largest = maxima.view(np.float32)
-    scales = np.where(largest > _TINY, largest / np.float32(levels), np.float32(0))
+    scales = np.where(largest > TINY, largest / np.float32(levels), np.float32(0))
     rounded = (scales.view(np.uint32) + np.uint32(0xFFFF)) & np.uint32(0xFFFF0000)
     return rounded.view(np.float32), (rounded >> np.uint32(16)).astype("<u2")
 
