@@ -118,6 +118,28 @@ def test_tensors_of_a_session(codec: TensorCodec, device: torch.device) -> None:
 
 @on_devices
 @with_codecs
+def test_values_half_way_between_two_that_cross(codec: TensorCodec, device: torch.device) -> None:
+    """And their neighbours: one rounding more or less on the way, and some fall elsewhere."""
+    rng = np.random.default_rng(1)
+    tensor = gradient(96, 200, seed=2)
+    largest = np.abs(tensor).max(axis=1, keepdims=True)
+    for levels in (255, 127, 15, 7, 3, 1):
+        scale = (largest / np.float32(levels)).view(np.uint32) + np.uint32(0xFFFF)
+        steps = (scale & np.uint32(0xFFFF0000)).view(np.float32)
+        near = steps * (rng.integers(-levels, levels, tensor.shape).astype(np.float32) + 0.5)
+        near = (near.view(np.int32) + rng.integers(-3, 4, tensor.shape, np.int32)).view(np.float32)
+        near[:, :1] = largest
+        assert_same(codec, near, device)
+        assert_same(codec, np.abs(near), device)
+    bits = tensor.view(np.uint32)
+    for low, half in ((0xFFFF, 0x8000), (0x1FFF, 0x1000)):  # of bf16 and fp16
+        ties = bits & np.uint32(~low & 0xFFFFFFFF) | np.uint32(half)
+        ties += rng.integers(0, 3, tensor.shape, np.uint32) - np.uint32(1)
+        assert_same(codec, ties.view(np.float32), device)
+
+
+@on_devices
+@with_codecs
 @settings(deadline=None, max_examples=60)
 @given(tensor=tensors(), seed=st.integers(0, 2**64 - 1), counter=st.integers(0, 2**64 - 1))
 def test_any_tensor(
