@@ -8,9 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
-import numpy as np
-import numpy.typing as npt
-
 from slstream.audit.comparison import Deviation, RangeDone, ReplayComparison, StepRange
 from slstream.audit.log_view import LogEnded, LogView
 from slstream.audit.recorded import recorded_environment
@@ -26,6 +23,7 @@ from slstream.errors import (
 from slstream.party.checkpoint import Checkpoint
 from slstream.party.compute import ComputeThread
 from slstream.party.context import PartyContext
+from slstream.party.device import Values, open_device
 from slstream.party.driver import Driver, LocalActions
 from slstream.party.environment import environment
 from slstream.party.feature_actions import FeatureActions
@@ -135,8 +133,8 @@ async def replay(
         EnvironmentDiffers: no bound was given, and this is not the recorded environment.
         Diverged: what is computed is not what the log holds; names the first step that differs.
         CheckpointError: there is none where the replay is to begin, or it does not fit the session.
-        ConfigError: no such session or party, the topology is not the session's, or the range ends
-            where it begins or before.
+        ConfigError: no such session or party, the topology is not the session's, the party's device
+            is not there, or the range ends where it begins or before.
         RemoteProtocolError: the party stated a number of threads that no party can have.
         SlstreamError: the log cannot be read, or holds what is no session.
     """
@@ -150,7 +148,8 @@ async def replay(
     _require_agreement(topology, announce)
     recorded = await recorded_environment(view, announce, party.id)
     threads = _threads(recorded, topology, announce.session, party.id)
-    here = environment(threads)
+    device = open_device(party, topology)
+    here = environment(threads, device)
     differences = [
         f"{name}: {recorded.get(name)} there, {here.get(name)} here"
         for name in sorted({*recorded, *here})
@@ -167,7 +166,8 @@ async def replay(
         replaying = _Replaying(
             request, topology, party, announce, view, compute, recorded, directory, on_frame
         )
-        report = await replaying.run(lobby, differences)
+        with device.deterministic():
+            report = await replaying.run(lobby, differences)
     finally:
         compute.close()
     return report, replaying.dump
@@ -287,7 +287,7 @@ class _Replaying:
         await registry.open()
         times, ledger = Times(), Ledger(party.id)
 
-        def on_tensor(name: str, place: Place, tensor: npt.NDArray[np.float32]) -> None:
+        def on_tensor(name: str, place: Place, tensor: Values) -> None:
             self.dump.note(name, place, tensor)
 
         negotiation = Negotiation(party.id, topology, registry, times, on_tensor)

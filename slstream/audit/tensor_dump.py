@@ -10,6 +10,7 @@ from safetensors.numpy import save
 
 from slstream.errors import ConfigError
 from slstream.party.atomic_file import write_atomically
+from slstream.party.device import Values, on_host
 from slstream.party.recent_activations import Place
 
 
@@ -22,14 +23,14 @@ class TensorDump:
         self.tensors: dict[str, npt.NDArray[np.float32]] = {}
         """By name, as :data:`slstream.party.tensor_coder.OnTensor` says."""
 
-    def note(self, name: str, place: Place, tensor: npt.NDArray[np.float32]) -> None:
+    def note(self, name: str, place: Place, tensor: Values) -> None:
         """Keep a tensor when it is of the step that was asked for.
 
         Those of a batch's further slices have the slice's number behind their name.
         """
         *step, micro_batch = place
         if tuple(step) == self._place:
-            self.tensors[f"{name}.{micro_batch}" if micro_batch else name] = tensor.copy()
+            self.tensors[f"{name}.{micro_batch}" if micro_batch else name] = on_host(tensor).copy()
 
     def write(self, path: Path) -> None:
         """Write a safetensors file.

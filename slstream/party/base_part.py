@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 from slstream.errors import LocalProtocolError, ModelError, ModelFailed, SlstreamError
 from slstream.party.cut import join_tensors
+from slstream.party.device import CPU, Device, Values
 from slstream.party.recent_activations import Place
 from slstream.seeds import derive_seed
 from slstream.topology.sections import CutTensor
@@ -47,6 +48,7 @@ class BasePart:
         *,
         stashes: bool = False,
         tensors: Sequence[CutTensor] = (),
+        device: Device = CPU,
     ) -> None:
         """Take over a model.
 
@@ -59,11 +61,13 @@ class BasePart:
             stashes: whether steps may be started while earlier ones are not finished; each is then
                 propagated through a copy of the weights that it was started with.
             tensors: in what order several are joined.
+            device: where the module is.
         """
         self.party = party
         self.module = module
         self.optimizer = optimizer
-        self._features = torch.from_numpy(features)
+        self._device = device
+        self._features = device.tensor(features)
         self._seed = seed
         self._stashes = stashes
         self._tensors = tensors
@@ -85,14 +89,14 @@ class BasePart:
         """
         return self._apply(rows, place, again, self.module)
 
-    def start(self, rows: npt.NDArray[np.int64], place: Place) -> npt.NDArray[np.float32]:
+    def start(self, rows: npt.NDArray[np.int64], place: Place) -> Values:
         """As :meth:`forward`, keeping the graph until :meth:`propagate`: float32 [batch, ...]."""
         if not self._stashes:
             begun = _InFlight(self.forward(rows, place), None)
         else:
             begun = self._start_stashed(rows, place)
         self._in_flight[place] = begun
-        return as_array(begun.activation)
+        return self._device.values(begun.activation)
 
     def _start_stashed(self, rows: npt.NDArray[np.int64], place: Place) -> _InFlight:
         known = self._restored.pop(place, None)
@@ -126,17 +130,13 @@ class BasePart:
         module: Callable[[torch.Tensor], object],
     ) -> torch.Tensor:
         self.module.train()
-        # Dropout and its like draw from torch's global generator: its state is made a function of
-        # the step, so that no generator state needs to be kept.
-        torch.default_generator.manual_seed(
-            derive_seed(self._seed, "forward", self.party, *seed_of(place, again))
-        )
+        # Dropout and its like draw from torch's global generators: their state is made a function
+        # of the step, so that no generator state needs to be kept.
+        self._device.seed(derive_seed(self._seed, "forward", self.party, *seed_of(place, again)))
         with model_code(self.party, "base model"):
-            return join_tensors(module(self._features[torch.from_numpy(rows)]), self._tensors)
+            return join_tensors(module(self._features[self._device.tensor(rows)]), self._tensors)
 
-    def propagate(
-        self, place: Place, gradient: npt.NDArray[np.float32], *, begins_step: bool
-    ) -> None:
+    def propagate(self, place: Place, gradient: Values, *, begins_step: bool) -> None:
         """Propagate the gradient of an activation.
 
         Args:
@@ -158,7 +158,7 @@ class BasePart:
         if begins_step:
             self.optimizer.zero_grad(set_to_none=True)
         with model_code(self.party, "base model"):
-            torch.autograd.backward(begun.activation, torch.from_numpy(gradient))
+            torch.autograd.backward(begun.activation, self._device.tensor(gradient))
         if begun.weights is not None:
             for name, parameter in self.module.named_parameters():
                 parameter.grad = begun.weights[name].grad
@@ -173,7 +173,7 @@ class BasePart:
         self,
         rows: npt.NDArray[np.int64],
         place: Place,
-        gradient: npt.NDArray[np.float32],
+        gradient: Values,
         steps: range,
     ) -> None:
         """Take further optimiser steps on a batch, with the gradient of its activation.
@@ -190,7 +190,7 @@ class BasePart:
             activation = self.forward(rows, place, again=number)
             self.optimizer.zero_grad(set_to_none=True)
             with model_code(self.party, "base model"):
-                torch.autograd.backward(activation, torch.from_numpy(gradient))
+                torch.autograd.backward(activation, self._device.tensor(gradient))
             self.update()
 
     def kept(self) -> dict[str, torch.Tensor]:
@@ -208,14 +208,14 @@ class BasePart:
         for key, tensor in tensors.items():
             epoch, step, micro_batch, name = key.split(".", 3)
             place = int(epoch), int(step), int(micro_batch)
-            self._restored.setdefault(place, {})[name] = tensor.clone()
+            self._restored.setdefault(place, {})[name] = tensor.to(self._device.torch, copy=True)
 
     def evaluate(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
         """Activation of a validation batch in evaluation mode, float32 [batch, ...], no graph."""
         self.module.eval()
-        torch.default_generator.manual_seed(derive_seed(self._seed, "evaluate", self.party))
+        self._device.seed(derive_seed(self._seed, "evaluate", self.party))
         with torch.no_grad(), model_code(self.party, "base model"):
-            output = self.module(self._features[torch.from_numpy(rows)])
+            output = self.module(self._features[self._device.tensor(rows)])
             return join_tensors(output, self._tensors)
 
 
@@ -247,12 +247,6 @@ def seed_of(place: Place, again: int) -> tuple[int, ...]:
 
 def _copy(weights: Mapping[str, torch.Tensor]) -> Weights:
     return {name: tensor.detach().clone() for name, tensor in weights.items()}
-
-
-def as_array(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
-    """The tensor's values as a C-contiguous array that shares no graph."""
-    array: npt.NDArray[np.float32] = tensor.detach().cpu().contiguous().numpy()
-    return array
 
 
 def make_optimizer(

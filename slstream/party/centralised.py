@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -24,6 +25,7 @@ from slstream.party.alignment import (
     require_matches,
 )
 from slstream.party.base_part import BasePart, make_optimizer
+from slstream.party.device import open_device
 from slstream.party.fuse_part import Combine, FusePart
 from slstream.party.losses import LabelArray, build_loss
 from slstream.party.metrics import validation_metrics
@@ -74,10 +76,12 @@ class Centralised:
                 prepared.features,
                 topology.seed,
                 tensors=model.tensors,
+                device=open_device(party, topology),
             )
         if labels is None:
             raise DataError("no party's table has labels")
         self.rows = rows_of(rows)
+        self._device = open_device(topology.label_party, topology)
         module = build_fuse(topology, cut_shapes=cuts, labels=labels)
         self._fuse = FusePart(
             topology.label_party.id,
@@ -88,6 +92,7 @@ class Centralised:
             labels,
             topology.seed,
             None,
+            self._device,
         )
         # One optimiser over the whole model: what a user would write without slstream.
         joined = nn.ModuleList([*(part.module for part in self._parts.values()), module])
@@ -119,7 +124,8 @@ class Centralised:
         """
         rows = self._data[self._topology.label_party.id].train_batch(epoch, step)
         activations = {
-            party: part.forward(rows, (epoch, step, 0)) for party, part in self._parts.items()
+            party: part.forward(rows, (epoch, step, 0)).to(self._device.torch)
+            for party, part in self._parts.items()
         }
         loss = self._fuse.loss(activations, rows, (epoch, step, 0))
         value = float(loss.detach())
@@ -138,7 +144,11 @@ class Centralised:
         data = self._data[self._topology.label_party.id]
         for step in range(1, self.rows.evaluation_steps + 1):
             rows = data.evaluation_batch(step)
-            self._fuse.predict({p: part.evaluate(rows) for p, part in self._parts.items()}, rows)
+            activations = {
+                party: part.evaluate(rows).to(self._device.torch)
+                for party, part in self._parts.items()
+            }
+            self._fuse.predict(activations, rows)
         outputs = self._fuse.outputs()
         return {} if outputs is None else validation_metrics(self._topology.loss, *outputs)
 
@@ -181,6 +191,13 @@ def train_centralised(topology: Topology, *, directory: Path | None = None) -> B
 
 
 def _train(topology: Topology, directory: Path | None, stop: Event) -> Baseline:
+    with ExitStack() as stack:
+        for party in topology.parties:
+            stack.enter_context(open_device(party, topology).deterministic())
+        return _train_model(topology, directory, stop)
+
+
+def _train_model(topology: Topology, directory: Path | None, stop: Event) -> Baseline:
     model, plan = Centralised(topology), plan_of(topology)
     history: list[dict[str, float]] = []
     started_at = perf_counter()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from slstream.party.device import CPU, Device
+
 _CPUINFO = Path("/proc/cpuinfo")
 _IDENTITY = (
     *("vendor_id", "cpu family", "model", "stepping"),
@@ -21,11 +23,13 @@ _EXTENSIONS = ("amx", "asimd", "avx", "bf16", "f16c", "fma", "i8mm", "sme", "sse
 """First letters of the flags that they choose by. Others come and go with the kernel."""
 
 
-def environment(threads: int) -> dict[str, str]:
+
+def environment(threads: int, device: Device = CPU) -> dict[str, str]:
     """The environment fingerprint: equal ones give equal bits, different ones may not.
 
     Args:
         threads: of the compute thread.
+        device: where the party's models are.
     """
     return {
         "slstream": version("slstream"),
@@ -45,6 +49,7 @@ def environment(threads: int) -> dict[str, str]:
             for name in ("MKL_CBWR", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
             if name in os.environ
         },
+        **device.fingerprint(),
     }
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from slstream.errors import DataError, LocalProtocolError
 from slstream.frames.header import FrameKind
 from slstream.frames.link import MAX_FRAME_BYTES
 from slstream.party.alignment import DIGEST_BYTES, parse_bitmap
-from slstream.party.base_part import BasePart, as_array, make_optimizer
+from slstream.party.base_part import BasePart, make_optimizer
 from slstream.party.batches import RowArray
 from slstream.party.compute import ComputeThread
+from slstream.party.device import open_device
 from slstream.party.inbound import Places
 from slstream.party.model_state import Kept, Trained
 from slstream.party.models import BuiltBase, build_base
@@ -63,8 +62,12 @@ class FeatureActions:
             id_key: key of the id digests.
             environment: this party's fingerprint.
             files: where weights and scaling go.
+
+        Raises:
+            TopologyError: the party's device is not there.
         """
         self._party = party
+        self._device = open_device(party, topology)
         self._label_party = topology.label_party.id
         self._topology = topology
         self._compute = compute
@@ -173,9 +176,10 @@ class FeatureActions:
             self._topology.seed,
             stashes=self._topology.schedule.name == "pipeline",
             tensors=model.tensors,
+            device=self._device,
         )
         if self._topology.schedule.exchange_every > 1:
-            self._gradients = RowCache(rows.train_rows, model.cut_shape)
+            self._gradients = RowCache(rows.train_rows, model.cut_shape, self._device)
         self._files.save_scaling(prepared.scaling)
         return rows
 
@@ -189,7 +193,7 @@ class FeatureActions:
         place = action.epoch, action.step, action.micro_batch
         rows = data.rows_at(action.kind, place)
         if action.kind is FrameKind.EVALUATION:
-            activation = as_array(part.evaluate(rows))
+            activation = self._device.values(part.evaluate(rows))
         else:
             activation = part.start(rows, place)
         return self._negotiation.encode(self._label_party, action.kind, activation, rows, place)
@@ -210,7 +214,7 @@ class FeatureActions:
         part.update()
         part.repeat(rows, place, gradient, range(1, self._topology.schedule.base_steps))
         if self._gradients is not None:
-            self._gradients.put(rows, gradient * np.float32(len(rows)))
+            self._gradients.put(rows, gradient * float(len(rows)))
 
     def _base_steps(self, action: BaseSteps) -> None:
         part, (data, _) = self._aligned(), self._loaded()
@@ -218,7 +222,7 @@ class FeatureActions:
             raise LocalProtocolError("no gradients are kept: every step is exchanged")
         place = action.epoch, action.step, 0
         rows = data.train_batch(action.epoch, action.step)
-        gradient = self._gradients.get(rows) / np.float32(len(rows))
+        gradient = self._gradients.get(rows) / float(len(rows))
         part.repeat(rows, place, gradient, range(self._topology.schedule.base_steps))
 
     def _loaded(self) -> tuple[PartyData, BuiltBase]:

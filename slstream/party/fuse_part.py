@@ -11,6 +11,7 @@ from torch import nn
 
 from slstream.errors import SessionAborted
 from slstream.party.base_part import BasePart, model_code, seed_of
+from slstream.party.device import CPU, Device, Values
 from slstream.party.recent_activations import Place
 from slstream.seeds import derive_seed
 
@@ -60,6 +61,7 @@ class FusePart:
         labels: npt.NDArray[np.float32] | npt.NDArray[np.int64],
         seed: int,
         base: BasePart | None,
+        device: Device = CPU,
     ) -> None:
         """Take over a model.
 
@@ -72,13 +74,15 @@ class FusePart:
             labels: [rows] in session order, as the loss wants them.
             seed: the session's seed.
             base: the label party's own base model.
+            device: where the modules are.
         """
         self.party = party
         self.base = base
         self.module = module
-        self.labels = torch.from_numpy(labels)
+        self._device = device
+        self.labels = device.tensor(labels)
         self._combine = combine
-        self._loss = loss
+        self._loss = device.module(loss)
         self.optimizer = optimizer
         self._seed = seed
         self._outputs: list[torch.Tensor] = []
@@ -101,23 +105,21 @@ class FusePart:
             again: the how-manieth further forward pass of this batch it is.
         """
         self.module.train()
-        torch.default_generator.manual_seed(
-            derive_seed(self._seed, "fuse", self.party, *seed_of(place, again))
-        )
+        self._device.seed(derive_seed(self._seed, "fuse", self.party, *seed_of(place, again)))
         with model_code(self.party, "fuse model"):
             output = self.module(*self._combine(activations))
-        return self._loss_of(output, self.labels[torch.from_numpy(rows)])
+        return self._loss_of(output, self.labels[self._device.tensor(rows)])
 
     def propagate(
         self,
-        activations: Mapping[str, npt.NDArray[np.float32]],
+        activations: Mapping[str, Values],
         rows: npt.NDArray[np.int64],
         place: Place,
         *,
         batch_rows: int,
         begins_step: bool,
         again: int = 0,
-    ) -> tuple[dict[str, npt.NDArray[np.float32]], float]:
+    ) -> tuple[dict[str, Values], float]:
         """Compute all gradients of a training batch or a slice of it; :meth:`update` applies them.
 
         Two calls, so that no peer's gradient waits for the optimisers.
@@ -137,7 +139,7 @@ class FusePart:
             SessionAborted: the loss is not finite.
         """
         leaves = {
-            peer: torch.from_numpy(activation).requires_grad_()
+            peer: self._device.tensor(activation).requires_grad_()
             for peer, activation in activations.items()
         }
         joined: dict[str, torch.Tensor] = dict(leaves)
@@ -159,9 +161,7 @@ class FusePart:
         with model_code(self.party, "model"):
             torch.autograd.backward(loss)
         gradients = {
-            peer: np.zeros(leaf.shape, dtype=np.float32)
-            if leaf.grad is None
-            else leaf.grad.contiguous().numpy()
+            peer: self._device.values(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)
             for peer, leaf in leaves.items()
         }
         return gradients, value
@@ -174,7 +174,7 @@ class FusePart:
 
     def repeat(
         self,
-        activations: Mapping[str, npt.NDArray[np.float32]],
+        activations: Mapping[str, Values],
         rows: npt.NDArray[np.int64],
         place: Place,
         steps: range,
@@ -212,14 +212,15 @@ class FusePart:
         if self.base is not None:
             joined[self.party] = self.base.evaluate(rows)
         self.module.eval()
-        torch.default_generator.manual_seed(derive_seed(self._seed, "evaluate", self.party))
+        self._device.seed(derive_seed(self._seed, "evaluate", self.party))
         with torch.no_grad(), model_code(self.party, "fuse model"):
             self._outputs.append(self.module(*self._combine(joined)))
-        self._targets.append(self.labels[torch.from_numpy(rows)])
+        self._targets.append(self.labels[self._device.tensor(rows)])
 
     def outputs(self) -> tuple[torch.Tensor, torch.Tensor, float] | None:
         """Outputs [rows, ...], labels [rows] and loss of the validation set; starts a new one.
 
+        The tensors are in the host's memory.
         ``None`` when there are no validation rows.
         """
         if not self._outputs:
@@ -228,7 +229,7 @@ class FusePart:
         self._outputs.clear()
         self._targets.clear()
         with torch.no_grad():
-            return output, target, float(self._loss_of(output, target))
+            return output.cpu(), target.cpu(), float(self._loss_of(output, target))
 
     def _loss_of(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         if target.is_floating_point() and output.ndim == target.ndim + 1:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -23,6 +21,7 @@ from slstream.party.alignment import (
 from slstream.party.base_part import BasePart, make_optimizer
 from slstream.party.batches import RowArray
 from slstream.party.compute import ComputeThread
+from slstream.party.device import Values, open_device
 from slstream.party.fuse_part import Combine, FusePart
 from slstream.party.inbound import Places
 from slstream.party.losses import build_loss
@@ -77,8 +76,12 @@ class LabelActions:
             id_key: key of the id digests.
             files: where weights and scaling go.
             on_loss: called in the event loop with (epoch, step, training loss).
+
+        Raises:
+            TopologyError: the party's device is not there.
         """
         self._party = party
+        self._device = open_device(party, topology)
         self._topology = topology
         self._compute = compute
         self._negotiation = negotiation
@@ -89,7 +92,7 @@ class LabelActions:
         self._table: PartyTable | None = None
         self._part: FusePart | None = None
         self._loss = 0.0
-        self._latest: dict[str, npt.NDArray[np.float32]] = {}
+        self._latest: dict[str, Values] = {}
         self._activations: dict[str, RowCache] = {}
         """By peer; only where steps are left out of the exchange."""
 
@@ -206,7 +209,7 @@ class LabelActions:
         for peer, cut in cuts.items():
             require_tensor(peer, cut, data.largest_batch)
             if self._topology.schedule.exchange_every > 1:
-                self._activations[peer] = RowCache(rows.train_rows, cut)
+                self._activations[peer] = RowCache(rows.train_rows, cut, self._device)
         if prepared.labels is None or self._table is None:
             raise DataError(f"{self._party.id} is the label party, but its table has no labels")
 
@@ -222,6 +225,7 @@ class LabelActions:
                 prepared.features,
                 topology.seed,
                 tensors=model.tensors,
+                device=self._device,
             )
         fuse = build_fuse(topology, cut_shapes=shapes, labels=prepared.labels)
         self._part = FusePart(
@@ -233,6 +237,7 @@ class LabelActions:
             prepared.labels,
             topology.seed,
             base,
+            self._device,
         )
         return rows, {peer: match_bitmap(digests, matched) for peer, digests in theirs.items()}
 
@@ -282,14 +287,12 @@ class LabelActions:
     def _predict(self, action: Predict, places: Places) -> None:
         rows: RowArray = self._loaded().evaluation_batch(action.step)
         activations = {
-            peer: torch.from_numpy(self._decode(activation, peer, rows, places))
+            peer: self._device.tensor(self._decode(activation, peer, rows, places))
             for peer, activation in action.activations.items()
         }
         self._matched().predict(activations, rows)
 
-    def _decode(
-        self, arrival: Arrival, peer: str, rows: RowArray, places: Places
-    ) -> npt.NDArray[np.float32]:
+    def _decode(self, arrival: Arrival, peer: str, rows: RowArray, places: Places) -> Values:
         coder = self._negotiation.coder(peer, arrival.kind, arrival.schema_id)
         place = arrival.epoch, arrival.step, arrival.micro_batch
         return coder.decode(arrival.payload, rows, place, places.get(peer))

@@ -22,6 +22,7 @@ from torch import nn
 from slstream.errors import ModelError
 from slstream.party.cnn import Cnn
 from slstream.party.cut import float32_tensor, join_tensors
+from slstream.party.device import open_device
 from slstream.party.fuse_part import Combine
 from slstream.party.losses import LabelArray, check_output
 from slstream.party.mlp import Mlp
@@ -60,7 +61,7 @@ class BuiltBase:
 
     module: nn.Module
     """float32 [batch, columns] -> float32 [batch, *cut_shape], or several that are joined to it; in
-    training mode."""
+    training mode, on the party's device."""
     cut_shape: tuple[int, ...]
     """Shape of one row's activation, 1 to 3 dimensions."""
     tensors: Sequence[CutTensor]
@@ -78,14 +79,16 @@ def build_base(party: Party, topology: Topology, *, in_features: int) -> BuiltBa
     Raises:
         ModelError: unknown name, wrong arguments, or an output that is no float32 tensor
             [rows, ...] with 1 to 3 further dimensions.
+        TopologyError: the party's device is not there.
     """
     where = topology.where("parties", party.id, "base")
     if party.base is None:
         raise ModelError(f"{where}: {party.id} has no base model")
-    tensors, inputs = party.base.tensors, (torch.zeros(_PROBE_ROWS, in_features),)
+    tensors, device = party.base.tensors, open_device(party, topology)
+    inputs = (torch.zeros(_PROBE_ROWS, in_features, device=device.torch),)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(topology.seed, "init", "base", party.id))
-        module = _build(party.base, topology, in_features, where)
+        module = device.module(_build(party.base, topology, in_features, where))
         output = _dry_run(
             module, inputs, party.base, where, lambda found: join_tensors(found, tensors)
         )
@@ -110,15 +113,20 @@ def build_fuse(
         labels: the label party's labels, for the number of classes.
 
     Returns:
-        The module, in training mode.
+        The module, in training mode, on the label party's device.
 
     Raises:
         ModelError: cuts that do not combine, unknown name, wrong arguments, or an output that does
             not fit the loss.
+        TopologyError: the label party's device is not there.
     """
     where, spec = topology.where("fuse"), topology.fuse
     shown = ", ".join(f"{party} [rows, {_join(cut)}]" for party, cut in sorted(cut_shapes.items()))
-    cuts = {party: torch.zeros(_PROBE_ROWS, *cut) for party, cut in cut_shapes.items()}
+    device = open_device(topology.label_party, topology)
+    cuts = {
+        party: torch.zeros(_PROBE_ROWS, *cut, device=device.torch)
+        for party, cut in cut_shapes.items()
+    }
     if spec.combine in ("sum", "mean") and len(set(cut_shapes.values())) > 1:
         raise ModelError(
             f"{where}.combine: {spec.combine} expects cuts of one shape, found {shown}"
@@ -137,7 +145,7 @@ def build_fuse(
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(topology.seed, "init", "fuse"))
-        module = _build(spec, topology, math.prod(inputs[0].shape[1:]), where)
+        module = device.module(_build(spec, topology, math.prod(inputs[0].shape[1:]), where))
         output = _dry_run(module, inputs, spec, where, float32_tensor)
     check_output(topology.loss, tuple(output.shape), rows=_PROBE_ROWS, labels=labels, where=where)
     return module

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
@@ -17,6 +16,7 @@ from slstream.errors import InvalidSchema, SessionRefused, UnknownSchema
 from slstream.frames.header import FrameKind
 from slstream.party.adaptive_encoder import AdaptiveEncoder
 from slstream.party.codec_choice import DIRECTIONS, CodecChoice
+from slstream.party.device import Values, on_host, open_device
 from slstream.party.link_speed import LinkSpeed
 from slstream.party.recent_activations import Place, RecentActivations
 from slstream.party.registry_log import RegistryLog
@@ -59,9 +59,13 @@ class Negotiation:
             registry: opened.
             times: gets the seconds that coding takes.
             on_tensor: is shown each tensor that crosses a cut.
+
+        Raises:
+            TopologyError: the party's device is not there.
         """
         self._on_tensor = on_tensor
         self._party = party
+        self._device = open_device(topology.party(party), topology)
         self._topology = topology
         self._registry = registry
         self._times = times
@@ -241,14 +245,15 @@ class Negotiation:
         self,
         receiver: str,
         kind: FrameKind,
-        tensor: npt.NDArray[np.float32],
+        tensor: Values,
         rows: RowArray,
         place: Place,
     ) -> Payload:
         """Encode what this party sends; see :meth:`TensorCoder.encode`."""
         adaptive = self._adaptive.get((receiver, kind))
         if adaptive is not None:
-            return adaptive.encode(tensor, rows, place)
+            # What it chooses by are measures of the host's codecs.
+            return adaptive.encode(on_host(tensor), rows, place)
         chain = self._choices[receiver, kind].at(place[0])
         coders = self._coders[receiver, kind].values()
         return next(c for c in coders if c.chain == chain).encode(tensor, rows, place)
@@ -323,6 +328,7 @@ class Negotiation:
             times=self._times,
             recent=self._recent.setdefault(peer, RecentActivations()),
             on_tensor=self._on_tensor,
+            device=self._device,
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from slstream.party.codec_choice import check_codecs
+from slstream.party.device import open_device
 from slstream.party.key_file import read_key_file
 from slstream.party.losses import build_loss
 from slstream.party.models import build_base, build_fuse
@@ -43,9 +44,11 @@ def check_parties(topology: Topology, parties: Collection[Party]) -> tuple[Party
     Raises:
         DataError: a table or the key file cannot be used.
         ModelError: a model cannot be built or does not fit.
-        TopologyError: a codec chain that no codec accepts.
+        TopologyError: a codec chain that no codec accepts, or a device that is not there.
     """
     check_codecs(topology)
+    for party in parties:
+        open_device(party, topology)
     read_key_file(topology)
     tables = {party.id: load_table(party, topology) for party in parties}
     bases = {

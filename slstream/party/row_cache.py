@@ -8,22 +8,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from slstream.party.device import CPU, Device, Values
+
 
 class RowCache:
     """float32 [training rows, *cut], zero where nothing crossed yet. Used by one thread."""
 
-    def __init__(self, rows: int, cut: tuple[int, ...]) -> None:
-        """Allocate it."""
-        self._values = torch.zeros((rows, *cut), dtype=torch.float32)
+    def __init__(self, rows: int, cut: tuple[int, ...], device: Device = CPU) -> None:
+        """Allocate it on a device."""
+        self._device = device
+        self._values = torch.zeros((rows, *cut), dtype=torch.float32, device=device.torch)
 
-    def put(self, rows: npt.NDArray[np.int64], values: npt.NDArray[np.float32]) -> None:
+    def put(self, rows: npt.NDArray[np.int64], values: Values) -> None:
         """Keep the values of some rows; they are copied."""
-        self._values[torch.from_numpy(rows)] = torch.from_numpy(values)
+        self._values[self._device.tensor(rows)] = self._device.tensor(values)
 
-    def get(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def get(self, rows: npt.NDArray[np.int64]) -> Values:
         """A copy of the values of some rows."""
-        found: npt.NDArray[np.float32] = self._values[torch.from_numpy(rows)].numpy()
-        return found
+        return self._device.values(self._values[self._device.tensor(rows)])
 
     def kept(self) -> Mapping[str, torch.Tensor]:
         """All of it, for a checkpoint; not copied."""

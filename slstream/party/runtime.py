@@ -15,6 +15,7 @@ from slstream.party.address import log_url
 from slstream.party.codec_choice import check_codecs
 from slstream.party.compute import ComputeThread
 from slstream.party.context import PartyContext
+from slstream.party.device import open_device
 from slstream.party.divergences import Divergences
 from slstream.party.doing import provided_by
 from slstream.party.environment import environment
@@ -95,7 +96,8 @@ class PartyRuntime:
         """Check what can be checked without the log.
 
         Raises:
-            ConfigError: an unknown party or codec, or a feature party that is to begin a session.
+            ConfigError: an unknown party or codec, a device that is not there, or a feature party
+                that is to begin a session.
         """
         self._begin_new = begin_new
         self._wrap_transport = wrap_transport or (lambda transport: transport)
@@ -105,6 +107,7 @@ class PartyRuntime:
                 f"{name} cannot begin a new session: the label party {topology.label_party.id} does"
             )
         check_codecs(topology)
+        self._device = open_device(self.party, topology)
         self._topology = topology
         self._directory = directory / name
         self._url = log_url(topology, directory)
@@ -124,7 +127,7 @@ class PartyRuntime:
         # The order of the end: the session tells its peers, the reporter sends what it holds, the
         # transport finishes its appends, and the compute thread what it is at.
         try:
-            with self._signals(), self._faults():
+            with self._signals(), self._faults(), self._device.deterministic():
                 opened = await open_transport(
                     self._url,
                     durability=durability,
@@ -232,7 +235,7 @@ class PartyRuntime:
             files=files,
             comparison=Divergences(transport, topology.federation, self.party.id),
             incarnation=incarnation,
-            environment=environment(topology.threads),
+            environment=environment(topology.threads, self._device),
             begin_new=self._begin_new,
             shared_key=read_key_file(topology),
         )

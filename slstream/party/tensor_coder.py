@@ -6,12 +6,15 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from slstream.codecs.chain import CodecChain
 from slstream.codecs.contract import CodecContext, CodecState, RowArray, StateSpec, TensorSpec
+from slstream.codecs.on_device import PAYS_FROM_BYTES, device_codec
 from slstream.errors import (
     DecodeError,
     EncodeError,
@@ -20,17 +23,20 @@ from slstream.errors import (
     SessionAborted,
 )
 from slstream.frames.header import FrameKind
+from slstream.party.device import CPU, Device, Values, all_finite, on_host
 from slstream.party.recent_activations import Place, RecentActivations
 from slstream.party.times import Times
 from slstream.protocol.actions import Payload
 from slstream.seeds import derive_seed
 
-OnTensor = Callable[[str, Place, npt.NDArray[np.float32]], None]
+ValuesT = TypeVar("ValuesT", npt.NDArray[np.float32], torch.Tensor)
+
+OnTensor = Callable[[str, Place, Values], None]
 """Called in the compute thread with name, place and values of a tensor that crosses the cut:
 ``activation.bob-to-alice.computed`` before it is encoded, ``....decoded`` at its receiver."""
 
 
-def not_watched(name: str, place: Place, tensor: npt.NDArray[np.float32]) -> None:
+def not_watched(name: str, place: Place, tensor: Values) -> None:
     """The :data:`OnTensor` of live training."""
 
 
@@ -73,6 +79,7 @@ class TensorCoder:
         times: Times,
         recent: RecentActivations,
         on_tensor: OnTensor = not_watched,
+        device: Device = CPU,
     ) -> None:
         """Fix all that both ends know before the first tensor.
 
@@ -87,6 +94,7 @@ class TensorCoder:
             times: gets the seconds spent.
             recent: the link's activations, for its gradients.
             on_tensor: is shown each tensor.
+            device: of this party's models.
         """
         self.chain = chain
         self.kind = kind
@@ -104,6 +112,8 @@ class TensorCoder:
         """What the chain's codec remembers of the link, once it was begun."""
         self.encoded_rows: RowArray = np.empty(0, np.int64)
         """Of the tensor that was encoded last."""
+        self._device = device
+        self._on_device = device_codec(chain.tensor) if device.apart else None
         if chain.needs_forward:
             recent.wanted = True
 
@@ -111,7 +121,7 @@ class TensorCoder:
         """Make the codec's state, before the first tensor."""
         self.state = self.chain.new_state(spec)
 
-    def encode(self, tensor: npt.NDArray[np.float32], rows: RowArray, place: Place) -> Payload:
+    def encode(self, tensor: Values, rows: RowArray, place: Place) -> Payload:
         """Encode a tensor, float32 [batch, *cut].
 
         Args:
@@ -126,14 +136,21 @@ class TensorCoder:
         self._on_tensor(f"{self.name}.computed", place, tensor)
         self.encoded_rows = rows
         with self._times.measure("codec_s"):
-            if not np.isfinite(tensor).all():  # raw32 would send them
+            if not all_finite(tensor):  # raw32 would send them
                 raise self._diverged(place, "holds NaN or infinite values")
             try:
-                data = self.chain.encode(tensor, self._context(rows, place))
+                data = self._encoded(tensor, self._context(rows, place))
             except EncodeError as error:
                 why = f"cannot be encoded by {self.chain}: {error}"
                 raise self._diverged(place, why) from error
-        return Payload(data=data, raw_bytes=4 * tensor.size, schema_id=self.schema_id)
+        return Payload(data=data, raw_bytes=4 * math.prod(tensor.shape), schema_id=self.schema_id)
+
+    def _encoded(self, tensor: Values, context: CodecContext) -> bytes:
+        if isinstance(tensor, np.ndarray):
+            return self.chain.encode(tensor, context)
+        if self._on_device is None or tensor.nbytes < PAYS_FROM_BYTES:
+            return self.chain.encode(on_host(tensor), context)
+        return self.chain.compress(self._on_device.encode(tensor, context))
 
     @property
     def follows(self) -> bool:
@@ -156,9 +173,7 @@ class TensorCoder:
             if self._is_kept():
                 self._recent.keep(place, tensor)
 
-    def decode(
-        self, payload: bytes, rows: RowArray, place: Place, where: object
-    ) -> npt.NDArray[np.float32]:
+    def decode(self, payload: bytes, rows: RowArray, place: Place, where: object) -> Values:
         """Decode a peer's tensor, float32 [rows, *cut].
 
         Args:
@@ -171,11 +186,13 @@ class TensorCoder:
             RemoteProtocolError: not such a tensor, or its values are not finite.
         """
         with self._times.measure("codec_s"):
-            tensor = self._decoded(payload, rows, place, where, self.state)
-            if self._is_kept():
-                self._recent.keep(place, tensor)
-        self._on_tensor(f"{self.name}.decoded", place, tensor)
-        return tensor
+            values: Values | None = self._decoded_there(payload, rows, place, where)
+            if values is None:
+                values = tensor = self._decoded(payload, rows, place, where, self.state)
+                if self._is_kept():
+                    self._recent.keep(place, tensor)
+        self._on_tensor(f"{self.name}.decoded", place, values)
+        return values
 
     def decode_aside(
         self, payload: bytes, rows: RowArray, place: Place, where: object
@@ -193,13 +210,31 @@ class TensorCoder:
     ) -> npt.NDArray[np.float32]:
         spec = TensorSpec(shape=(len(rows), *self.cut))
         context = replace(self._context(rows, place), state=state)
+        return self._accepted(lambda: self.chain.decode(payload, spec, context), place, where)
+
+    def _decoded_there(
+        self, payload: bytes, rows: RowArray, place: Place, where: object
+    ) -> torch.Tensor | None:
+        """A tensor on this party's device; ``None`` where it is to be decoded on the host."""
+        codec, spec = self._on_device, TensorSpec(shape=(len(rows), *self.cut))
+        # What is kept for the codecs of gradients is theirs, on the host.
+        if codec is None or spec.raw_bytes < PAYS_FROM_BYTES or self._is_kept():
+            return None
+        context, device = self._context(rows, place), self._device.torch
+
+        def decode() -> torch.Tensor:
+            return codec.decode(self.chain.decompress(payload, spec), spec, context, device)
+
+        return self._accepted(decode, place, where)
+
+    def _accepted(self, decode: Callable[[], ValuesT], place: Place, where: object) -> ValuesT:
         try:
-            tensor = self.chain.decode(payload, spec, context)
+            values = decode()
         except DecodeError as error:
             raise self._refusal(place, where, str(error)) from error
-        if not np.isfinite(tensor).all():
+        if not all_finite(values):
             raise self._refusal(place, where, "it holds NaN or infinite values")
-        return tensor
+        return values
 
     def _is_kept(self) -> bool:
         return self._recent.wanted and self.kind is FrameKind.ACTIVATION

@@ -34,6 +34,9 @@ REFERENCE_PATTERN = r"^([A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*|[a-z][a-z
 TRANSPORT_PATTERN = r"^[a-z][a-z0-9+.-]*://.+"
 """Any scheme: which ones there are is known to the transports, which packages may add to."""
 
+DEVICE_PATTERN = r"^(cpu|cuda(:(0|[1-9][0-9]{0,2}))?)$"
+"""Where a party computes, as torch names it."""
+
 
 class Role(StrEnum):
     """What a party holds."""
@@ -67,6 +70,12 @@ def _transport(value: str) -> str:
             "expected kafka://host:9092 without a user or password, which the environment has "
             "(SLSTREAM_KAFKA_USERNAME, SLSTREAM_KAFKA_PASSWORD_FILE)"
         )
+    return value
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(DEVICE_PATTERN, value):
+        raise ValueError(f'expected cpu, cuda or cuda:N, found "{value}"')
     return value
 
 
@@ -130,6 +139,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Reference = Annotated[str, AfterValidator(_reference), _pattern(REFERENCE_PATTERN)]
 TensorName = Annotated[str, Field(max_length=40, pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")]
 Transport = Annotated[str, AfterValidator(_transport), _pattern(TRANSPORT_PATTERN)]
+DeviceName = Annotated[str, AfterValidator(_device), _pattern(DEVICE_PATTERN)]
 CodecConfig = dict[str, Argument]
 
 _CODEC_ITEM: dict[str, JsonValue] = {
@@ -221,6 +231,8 @@ class PartySection(Section):
     """The party's table."""
     base: BaseSpec | None = None
     """The model below the cut; a label party without one holds labels only."""
+    device: DeviceName = "cpu"
+    """Where its models, rows and optimiser state are: `cpu`, or a GPU, `cuda` or `cuda:N`."""
 
 
 class FuseSpec(ModelSpec):

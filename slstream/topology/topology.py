@@ -58,6 +58,8 @@ class Party:
     role: Role
     data: DataSource
     base: BaseSpec | None
+    device: str
+    """``cpu``, ``cuda`` or ``cuda:N``."""
 
     @property
     def feature_patterns(self) -> tuple[str, ...]:
@@ -135,7 +137,13 @@ class Topology:
     ) -> Self:
         file = validate(document)
         parties = tuple(
-            Party(id=name, role=section.role, data=section.data, base=section.base)
+            Party(
+                id=name,
+                role=section.role,
+                data=section.data,
+                base=section.base,
+                device=section.device,
+            )
             for name, section in sorted(file.parties.items())
         )
         return cls(
@@ -266,8 +274,8 @@ class Topology:
     def agreed(self) -> dict[str, JsonValue]:
         """All that the parties must agree on, as JSON: everything but local facts.
 
-        Local are the places of data and key file, transport, durability, timeouts, threads and
-        checkpoints. Defaults are filled in, so a file that writes them out agrees with one that
+        Local are the places of data and key file, devices, transport, durability, timeouts, threads
+        and checkpoints. Defaults are filled in, so a file that writes them out agrees with one that
         does not; but keys that the first sessions did not have are left out while they say nothing,
         so that those sessions' digests stay as they are.
         """
@@ -319,7 +327,7 @@ def _without_places(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
         del alignment["key_file"]
     for party in parties.values() if isinstance(parties, dict) else ():
         if isinstance(party, dict) and isinstance(data := party["data"], dict):
-            del data["path"], data["bundled"]
+            del data["path"], data["bundled"], party["device"]
     return value
 
 

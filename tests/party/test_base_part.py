@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from slstream.errors import DataError, LocalProtocolError, ModelError, ModelFailed
-from slstream.party.base_part import BasePart, as_array, make_optimizer, model_code
+from slstream.party.base_part import BasePart, make_optimizer, model_code
+from slstream.party.device import as_array
 from slstream.party.recent_activations import Place
 
 FEATURES = np.arange(12, dtype=np.float32).reshape(6, 2)

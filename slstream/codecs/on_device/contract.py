@@ -68,7 +68,7 @@ def to_host(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
     if tensor.is_cuda:
         pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         tensor = pinned.copy_(tensor)
-    array: npt.NDArray[np.float32] = tensor.detach().numpy()
+    array: npt.NDArray[np.float32] = tensor.numpy()
     return array
 
 
