@@ -112,6 +112,7 @@ def test_codecs_may_be_written_in_three_ways(tmp_path: Path) -> None:
         "alignment.key_file=secret",
         "optimizer.lr=0.001",  # the default
         "threads=2",
+        "parties.bob.device=cuda:1",
         "checkpoints={every_steps: 7, keep_every_epochs: 0}",
     ],
 )

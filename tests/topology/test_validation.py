@@ -97,6 +97,11 @@ NAME = (
             "loss: bce\noptimizer: {betas: [0.9]}",
             "14: optimizer.betas.1: this item is missing",
         ),
+        (
+            "  bob:\n",
+            "  bob:\n    device: gpu\n",
+            '9: parties.bob.device: expected cpu, cuda or cuda:N, found "gpu"',
+        ),
         ("loss: bce", "loss: bce\nthreads: 0", "14: threads: expected a number of at least 1, fo"),
         ("loss: bce", "loss: bce\ncodec: {forward: []}", "14: codec.forward: expected a list with"),
         ("loss: bce", "loss: bce\ncodec: {forward: 3}", "14: codec.forward.0: expected a mapping,"),
