@@ -216,9 +216,12 @@ class TensorCoder:
         self, payload: bytes, rows: RowArray, place: Place, where: object
     ) -> torch.Tensor | None:
         """A tensor on this party's device; ``None`` where it is to be decoded on the host."""
-        codec, spec = self._on_device, TensorSpec(shape=(len(rows), *self.cut))
+        codec = self._on_device
         # What is kept for the codecs of gradients is theirs, on the host.
-        if codec is None or spec.raw_bytes < PAYS_FROM_BYTES or self._is_kept():
+        if codec is None or self._is_kept():
+            return None
+        spec = TensorSpec(shape=(len(rows), *self.cut))
+        if spec.raw_bytes < PAYS_FROM_BYTES:
             return None
         context, device = self._context(rows, place), self._device.torch
 
