@@ -23,7 +23,6 @@ _EXTENSIONS = ("amx", "asimd", "avx", "bf16", "f16c", "fma", "i8mm", "sme", "sse
 """First letters of the flags that they choose by. Others come and go with the kernel."""
 
 
-
 def environment(threads: int, device: Device = CPU) -> dict[str, str]:
     """The environment fingerprint: equal ones give equal bits, different ones may not.
 
