@@ -62,6 +62,8 @@ class ComputeThread:
 
         Returns at once, unless :data:`MOST_DEFERRED` functions wait already.
         """
+        while self._deferred and self._deferred[0].done():
+            self._deferred.popleft()
         while len(self._deferred) >= MOST_DEFERRED:
             await asyncio.shield(asyncio.wrap_future(self._deferred[0]))
             self._deferred.popleft()
