@@ -265,6 +265,9 @@ class Driver:
         await self._outbound[peer].settle()
 
     async def _perform(self, action: Action) -> object:
+        if not isinstance(action, Send):  # Frames for several peers go together.
+            for outbound in self._outbound.values():
+                await outbound.give_way()
         self._report(action)
         match action:
             case Receive() | Hear():

@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 from slstream.errors import Fenced, SessionAborted
 from slstream.frames.frame import Frame
@@ -25,6 +26,9 @@ TENSORS = frozenset({FrameKind.ACTIVATION, FrameKind.GRADIENT, FrameKind.EVALUAT
 
 UNDER_WAY_BYTES = 1 << 24
 """Payloads of the frames under way on a link, at most, unless it is a single one."""
+
+NEAR_S = 0.001
+"""How long a party may give way to what it has sent; a log that takes longer is far away."""
 
 WINDOW = 1
 """sync: a receiver is ready for one step ahead."""
@@ -133,6 +137,8 @@ class Outbound:
         """Frames that were in the log already."""
         self._most_under_way = most_under_way
         self._under_way: deque[_UnderWay] = deque()
+        self._is_near = True
+        """Whether the append that was confirmed last took no longer than :data:`NEAR_S`."""
 
     @property
     def is_catching_up(self) -> bool:
@@ -213,6 +219,20 @@ class Outbound:
             return None
         logged, choice = self._log.peek()
         return (logged.schema_id, choice) if logged.kind is kind else None
+
+    async def give_way(self) -> None:
+        """Leave the interpreter to the log until it has taken what was sent, if that is quick.
+
+        A peer waits for it, and a log with threads of its own would otherwise compete for the
+        interpreter with whatever this party does next. One that was slow the last time is not
+        waited for.
+        """
+        if not (self._is_near and self._under_way) or self._under_way[-1].append.done():
+            return
+        with self._times.measure("transport_s"):
+            done, _ = await asyncio.wait({self._under_way[-1].append}, timeout=NEAR_S)
+        if not done:
+            self._is_near = False
 
     async def settle(self) -> None:
         """Wait until no frame is under way.
@@ -356,11 +376,14 @@ class Outbound:
 
     async def _append(self, records: list[FrameRecord], what: str) -> int:
         place, size = Place(topic=self.topic, offset=self._end), sum(len(r.value) for r in records)
+        began = perf_counter()
         with doing(f"{what} ({place})"), or_restored(), self._speed.appending(size):
-            return await self._transport.append(
+            offset = await self._transport.append(
                 self.topic,
                 [Record(key=r.key, headers=r.headers, value=r.value) for r in records],
             )
+        self._is_near = perf_counter() - began <= NEAR_S
+        return offset
 
     def _count(self, frame: Outgoing) -> None:
         key, headers = self._sender.encode(), record_headers(frame.kind, frame.epoch, frame.step)

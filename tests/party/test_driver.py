@@ -9,11 +9,23 @@ from pathlib import Path
 import pytest
 
 from slstream.errors import PeerTimeout, RemoteProtocolError, SessionAborted, SessionRefused
+from slstream.party import outbound
 from slstream.party.alignment import DIGEST_BYTES
 from slstream.party.driver import printable_reason
+from slstream.party.inbound import Places
+from slstream.party.label_actions import LabelActions
+from slstream.protocol.actions import Action, Update
 from slstream.protocol.messages import Open, Verdict, decode_message, encode_message
 from slstream.transport.contract import Record
-from tests.party.small_session import Outcome, Tampering, run_all, topology
+from slstream.transport.embedded.transport import EmbeddedTransport
+from tests.party.small_session import (
+    Outcome,
+    Tampering,
+    compute_alone,
+    run_all,
+    summary_of,
+    topology,
+)
 
 Change = Callable[[bytes], bytes]
 
@@ -253,3 +265,36 @@ def test_links_hold_what_the_schedule_says(tmp_path: Path, monkeypatch: pytest.M
         b"evaluation 1/1",
         b"control 0/0",
     ]
+
+
+def test_gradients_go_together_and_before_the_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The update would take the interpreter from the thread that commits them.
+    monkeypatch.setattr(outbound, "NEAR_S", 20)
+    append, perform = EmbeddedTransport.append, LabelActions.perform
+    pending, sent, at_once, at_updates = 0, 0, [], []
+
+    async def count(log: EmbeddedTransport, topic: str, records: Sequence[Record]) -> int:
+        nonlocal pending, sent
+        if dict(records[0].headers).get("kind") != b"gradient":
+            return await append(log, topic, records)
+        pending += 1
+        at_once.append(pending)
+        offset = await append(log, topic, records)
+        pending, sent = pending - 1, sent + 1
+        return offset
+
+    async def look(actions: LabelActions, action: Action, places: Places) -> object:
+        if isinstance(action, Update):
+            at_updates.append(sent)
+        return await perform(actions, action, places)
+
+    monkeypatch.setattr(EmbeddedTransport, "append", count)
+    monkeypatch.setattr(LabelActions, "perform", look)
+    compute_alone(monkeypatch)
+    training = {"batch_size": 20, "epochs": 2, "validation": 0.25}
+    for end in run_all(tmp_path / "run", topology(tmp_path, 2, training=training)).values():
+        summary_of(end)
+    assert at_once == [1, 2] * 4
+    assert at_updates == [2, 4, 6, 8]

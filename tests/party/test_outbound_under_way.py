@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slstream.errors import Fenced, TransportBroken
+from slstream.party import outbound
 from slstream.party.outbound import UNDER_WAY_BYTES
 from slstream.transport.contract import Record
 from tests.party.link_ends import TOPIC, Bob, delivered
@@ -87,6 +88,59 @@ def test_a_send_returns_while_there_is_room() -> None:
 
     asyncio.run(main())
     assert payloads(log) == [b"1", b"2", b"3", b"4", b"5"]
+
+
+def near(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    monkeypatch.setattr(outbound, "NEAR_S", seconds)
+
+
+def test_a_party_gives_way_to_a_log_that_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FarLog()
+
+    async def main() -> None:
+        near(monkeypatch, 20)
+        bob = await live(log)
+        await asyncio.wait_for(bob.outbound.give_way(), 5)  # nothing is under way
+        await bob.send(b"2", b"3", first=2)
+        giving_way = asyncio.create_task(bob.outbound.give_way())
+        await turns()
+        assert not giving_way.done()
+        log.confirm(2)
+        await asyncio.wait_for(giving_way, 5)
+        await asyncio.wait_for(bob.outbound.give_way(), 5)
+        await bob.outbound.settle()
+
+    asyncio.run(main())
+    assert payloads(log) == [b"1", b"2", b"3"]
+
+
+def test_a_party_does_not_give_way_to_a_log_that_was_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FarLog()
+
+    async def main() -> None:
+        near(monkeypatch, 20)
+        bob = await live(log)
+        near(monkeypatch, 0.01)
+        await bob.send(b"2", first=2)
+        await asyncio.wait_for(bob.outbound.give_way(), 5)
+        near(monkeypatch, 20)
+        await bob.send(b"3", first=3)
+        await asyncio.wait_for(bob.outbound.give_way(), 5)
+        log.confirm(2)  # both within the new limit
+        await turns()
+        await bob.send(b"4", first=4)
+        giving_way = asyncio.create_task(bob.outbound.give_way())
+        await turns()
+        assert not giving_way.done()
+        near(monkeypatch, 0)
+        log.confirm()
+        await asyncio.wait_for(giving_way, 5)
+        near(monkeypatch, 20)
+        await bob.send(b"5", first=5)
+        await asyncio.wait_for(bob.outbound.give_way(), 5)
+        await bob.outbound.leave()
+
+    asyncio.run(main())
 
 
 def test_large_frames_take_the_room_of_many() -> None:
