@@ -226,10 +226,14 @@ def _catches_sigterm(process: subprocess.Popen[str]) -> bool:
 
 
 def test_a_program_that_calls_this_one_has_its_signals_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit):
-        program.main(["--help"])
-    assert signal.getsignal(signal.SIGTERM) is before
+    # A handler of its own: one that a test before this left would hide that it is not given back.
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit):
+            program.main(["--help"])
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_sigterm_before_a_session_handles_it_ends_like_ctrl_c() -> None:
