@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import click
@@ -144,19 +145,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a sign gets "?"; a summary is no reason to fail.
             stream.reconfigure(errors="replace")
-    # While libraries load, and wherever else no session handles it, SIGTERM ends as Ctrl-C does.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        sys.exit(_exit_code(arguments))
-    finally:
-        signal.signal(signal.SIGTERM, before)  # A program that calls this one may go on.
+    sys.exit(_exit_code(arguments))
 
 
 def _exit_code(arguments: Sequence[str] | None) -> int:
     """Run the program; every way in which it can end is listed here."""
     try:
-        outcome = program().main(arguments, prog_name="slstream", standalone_mode=False)
-        sys.stdout.flush()
+        with _sigterm_as_ctrl_c():  # In here, so that a signal is caught from its first moment on.
+            outcome = program().main(arguments, prog_name="slstream", standalone_mode=False)
+            sys.stdout.flush()
     except click.ClickException as error:
         _print_click_error(error)
         return error.exit_code
@@ -183,6 +180,17 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         _print_unforeseen(error)
         return ExitCode.BUG
     return outcome if isinstance(outcome, int) else ExitCode.OK
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """While libraries load, and where no session handles it, SIGTERM ends as Ctrl-C does."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)  # A program that calls this one may go on.
 
 
 def _debugging() -> bool:

@@ -236,6 +236,28 @@ def test_a_program_that_calls_this_one_has_its_signals_back() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
+def test_sigterm_in_the_moment_in_which_it_is_handled_ends_like_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_handler = signal.signal
+
+    def then_comes_a_signal(number: int, handler: object) -> object:
+        before = set_handler(number, handler)  # type: ignore[arg-type]
+        if handler is signal.default_int_handler:
+            signal.raise_signal(number)
+        return before
+
+    before = set_handler(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(signal, "signal", then_comes_a_signal)
+        with pytest.raises(SystemExit) as ended:
+            program.main(["--help"])
+        assert ended.value.code == 130
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        set_handler(signal.SIGTERM, before)
+
+
 def test_sigterm_before_a_session_handles_it_ends_like_ctrl_c() -> None:
     process = subprocess.Popen(
         [
