@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 
@@ -34,7 +35,7 @@ from slstream.party.ledger import Ledger
 from slstream.party.lobby import Lobby
 from slstream.party.negotiation import Negotiation
 from slstream.party.outbound import Outgoing
-from slstream.party.party_files import PartyFiles
+from slstream.party.party_files import MODEL_FILES, WEIGHTS, PartyFiles
 from slstream.party.plan import plan_of
 from slstream.party.recent_activations import Place
 from slstream.party.registry_log import RegistryLog
@@ -87,7 +88,9 @@ class ReplayReport:
     stopped: str
     """Why the replay ended where it did."""
     weights: str | None
-    """SHA-256 of the final weights, when it got there; the log has the same when ``exact``."""
+    """SHA-256 of the final weights, when it got there."""
+    weights_in_log: str | None
+    """What the session says of them; the same when ``exact``."""
     bound: float | None
     deviations: list[Deviation]
     differing_messages: list[str]
@@ -105,6 +108,19 @@ class ReplayReport:
         return worst is None or self.bound is None or worst.relative <= self.bound
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What is known after a replay."""
+
+    report: ReplayReport
+    tensors: TensorDump
+    """Of the step that was asked for."""
+    model: dict[str, bytes]
+    """The files of the party's model, by name, as the session's own process wrote them:
+    ``scaling.json``, where there are columns to scale, and ``model.safetensors``, when the replay
+    came to the session's end."""
+
+
 class EnvironmentDiffers(ConfigError):
     """Equal bits cannot be demanded on another environment than the session's."""
 
@@ -116,7 +132,7 @@ async def replay(
     *,
     directory: Path | None,
     on_frame: Callable[[str], None] = lambda frame: None,
-) -> tuple[ReplayReport, TensorDump]:
+) -> Replayed:
     """Replay one party.
 
     Args:
@@ -125,9 +141,6 @@ async def replay(
         log: only read.
         directory: of the run, for its checkpoints; needed to begin at one.
         on_frame: called with each frame that was compared.
-
-    Returns:
-        The report, and the tensors of the step that was asked for.
 
     Raises:
         EnvironmentDiffers: no bound was given, and this is not the recorded environment.
@@ -170,7 +183,7 @@ async def replay(
             report = await replaying.run(lobby, differences)
     finally:
         compute.close()
-    return report, replaying.dump
+    return Replayed(report=report, tensors=replaying.dump, model=replaying.files.model)
 
 
 def _require_a_range(request: ReplayRequest) -> None:
@@ -236,10 +249,15 @@ class _Replaying:
         self._view = view
         self._compute = compute
         self._recorded = recorded
-        self._directory = directory
         self._on_frame = on_frame
         self._last_frame = ""
         self.dump = TensorDump(request.dump)
+        self.files = _ReplayFiles(
+            (directory or Path()) / party.id,
+            federation=topology.federation,
+            party=party.id,
+            begin=request.begin,
+        )
 
     async def run(self, lobby: Lobby, differences: list[str]) -> ReplayReport:
         """Drive the session over the log to its end, or as far as it goes."""
@@ -274,7 +292,8 @@ class _Replaying:
             last_frame=self._last_frame,
             complete=outcome is not None,
             stopped=stopped,
-            weights=None if outcome is None else outcome.weights.get(self._party.id),
+            weights=None if outcome is None else sha256(self.files.model[WEIGHTS]).hexdigest(),
+            weights_in_log=None if outcome is None else outcome.weights.get(self._party.id),
             bound=self._request.bound,
             deviations=comparison.deviations,
             differing_messages=comparison.differing_messages,
@@ -308,22 +327,13 @@ class _Replaying:
             reporter=Reporter(view, topology.federation, party.id, ledger, lambda event: None),
             ledger=ledger,
             times=times,
-            files=self._files(),
+            files=self.files,
             comparison=comparison,
             incarnation=_NoIncarnation(view, party.id),
             environment=self._recorded,
             shared_key=read_key_file(topology),
         )
         return context, comparison
-
-    def _files(self) -> PartyFiles:
-        directory = self._directory or Path()
-        return _ReplayFiles(
-            directory / self._party.id,
-            federation=self._topology.federation,
-            party=self._party.id,
-            begin=self._request.begin,
-        )
 
     async def _drive(self, context: PartyContext) -> Outcome:
         topology, announce = context.topology, self._announce
@@ -379,13 +389,19 @@ class _NoIncarnation(Incarnation):
 
 
 class _ReplayFiles(PartyFiles):
-    """Writes nothing, and offers the one checkpoint at which the replay is to begin."""
+    """Keeps a model in memory, and offers the one checkpoint at which the replay is to begin."""
 
     def __init__(
         self, directory: Path, *, federation: str, party: str, begin: tuple[int, int] | None
     ) -> None:
         super().__init__(directory, federation=federation, party=party, writable=False)
         self._begin = begin
+        self.model: dict[str, bytes] = {}
+        """What would have been written of the model, by file name."""
+
+    def _write(self, path: Path, data: bytes) -> None:
+        if path.name in MODEL_FILES:
+            self.model[path.name] = data
 
     def checkpoints(self, session: str) -> Iterator[Checkpoint]:
         """The chosen checkpoint.

@@ -19,6 +19,7 @@ Examples:
   slstream replay latest --party bob --dir runs/credit-1
   slstream replay 20260131-101500-7f3a2b --party bob --dir runs/credit-1 --from 3 --to 4
   slstream replay latest --party alice --dir runs/credit-1 --dump 2/17 step.safetensors
+  slstream replay latest --party bob --dir runs/credit-1 --model lost-and-found
   slstream replay latest --party bob --dir runs/credit-1 --tolerant --bound 0.01
 
 \b
@@ -60,7 +61,8 @@ def command(
     """Compute one party of a SESSION again from the log alone, and compare every frame.
 
     SESSION is an id (see `slstream sessions`) or `latest`. The party's own data and code must be
-    at hand; its peers, and a network, are not needed. Nothing is written.
+    at hand; its peers, and a network, are not needed. Nothing is written but what --dump and
+    --model ask for.
     """
     from slstream.topology import Topology
 

@@ -23,7 +23,7 @@ from slstream.cli.session_command import type_of_path
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from slstream.audit.replay import ReplayReport
+    from slstream.audit.replay import Replayed, ReplayReport
     from slstream.topology.topology import Topology
     from slstream.transport.contract import Transport
 
@@ -42,6 +42,8 @@ class ReplayOptions:
     bound: float | None
     """Largest relative deviation; ``None``: equal bits."""
     dump: tuple[tuple[int, int], Path] | None
+    model: Path | None
+    """Folder for the files of the party's model."""
     as_json: bool
 
 
@@ -57,11 +59,14 @@ def replay_options(command: Callable[..., None]) -> Callable[..., None]:
         tolerant: bool,
         bound: float | None,
         dump: tuple[Place, Path] | None,
+        model: Path | None,
         as_json: bool,
         **own: object,
     ) -> None:
         if bound is not None and not tolerant:
             raise click.UsageError("--bound belongs to --tolerant")
+        if model is not None and until is not None:
+            raise click.UsageError("--model is of the session's end: leave --to out")
         chosen = None
         if dump is not None:
             (epoch, step), path = dump
@@ -74,6 +79,7 @@ def replay_options(command: Callable[..., None]) -> Callable[..., None]:
             until=until,
             bound=(DEFAULT_BOUND if bound is None else bound) if tolerant else None,
             dump=chosen,
+            model=model,
             as_json=as_json,
         )
         command(options=options, **own)
@@ -113,6 +119,12 @@ _OPTIONS = (
         metavar="EPOCH/STEP FILE",
         type=(PlaceType(), type_of_path),
         help="Write the tensors that cross the cut in this step as safetensors.",
+    ),
+    click.option(
+        "--model",
+        metavar="DIR",
+        type=type_of_path,
+        help="Write the party's model.safetensors and scaling.json, once every frame has held.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead."),
 )
@@ -154,31 +166,55 @@ def replay_and_show(
 
     console = message_console()
 
-    async def run() -> ReplayReport:
+    async def run() -> Replayed:
         with (
             logs_to(console, level="warning", log_format=LogFormat.TEXT),
             _progress(console, options.party) as on_frame,
         ):
             async with await open_log() as log:
-                report, tensors = await replay(
-                    request, topology, log, directory=directory, on_frame=on_frame
-                )
-        if options.dump is not None:
-            tensors.write(options.dump[1])
-        return report
+                return await replay(request, topology, log, directory=directory, on_frame=on_frame)
 
     try:
-        report = asyncio.run(run())
+        replayed = asyncio.run(run())
     except EnvironmentDiffers as error:
         click.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(ExitCode.OTHER_ENVIRONMENT)
+    report = replayed.report
+    if options.dump is not None:
+        replayed.tensors.write(options.dump[1])
+    if options.model is not None and report.holds:
+        _write_model(replayed, options.model)
     if options.as_json:
         click.echo(json.dumps(asdict(report) | {"holds": report.holds}))
     else:
         # Environments, reasons and messages are other parties' text.
         click.echo("\n".join(printable(line, keep_lines=False) for line in _lines(report)))
+        if options.model is not None and report.holds:
+            click.echo(
+                f"Written: {', '.join(str(options.model / n) for n in sorted(replayed.model))}"
+            )
     if not report.holds:
         sys.exit(ExitCode.FAILED)
+
+
+def _write_model(replayed: Replayed, folder: Path) -> None:
+    """Write what the session's own process wrote.
+
+    Raises:
+        ConfigError: the session, or its log, ended before there were final weights.
+        StorageError: the disk refuses.
+    """
+    from slstream.errors import ConfigError
+    from slstream.party.atomic_file import write_atomically
+
+    report = replayed.report
+    if not report.complete:
+        raise ConfigError(
+            f"--model: session {report.session} has no final weights: the replay of "
+            f"{report.party} ended at {report.stopped}"
+        )
+    for name, data in sorted(replayed.model.items()):
+        write_atomically(folder / name, data)
 
 
 @contextmanager
@@ -212,8 +248,9 @@ def _lines(report: ReplayReport) -> Iterator[str]:
     if report.frames:
         yield f"The last one compared: {report.last_frame}."
     if report.weights is not None:
-        same = " (the same as in the log)" if report.exact else ""
-        yield f"Final weights: sha256 {report.weights}{same}"
+        same = report.weights == report.weights_in_log
+        log = "the same as in the log" if same else f"in the log: {report.weights_in_log}"
+        yield f"Final weights: sha256 {report.weights} ({log})"
     for difference in report.environment_differences:
         yield f"Another environment: {difference}"
     for text in report.differing_messages:

@@ -26,6 +26,11 @@ MAPPED_BYTES = 2**26
 """From this size on what codecs remember lies in a file: the system may write it out when memory
 is short."""
 
+WEIGHTS = "model.safetensors"
+SCALING = "scaling.json"
+MODEL_FILES = (WEIGHTS, SCALING)
+"""What a party needs to use its part of the model."""
+
 KEPT = 2
 """Newest checkpoints of a session that are kept whatever they are."""
 
@@ -91,7 +96,7 @@ class PartyFiles:
             StorageError: the disk refuses.
         """
         data = encode_weights(modules, federation=self._federation, party=self._party)
-        self._write(self.directory / "model.safetensors", data)
+        self._write(self.directory / WEIGHTS, data)
         return hashlib.sha256(data).hexdigest()
 
     def save_scaling(self, scaling: Scaling) -> None:
@@ -100,7 +105,7 @@ class PartyFiles:
         Raises:
             StorageError: the disk refuses.
         """
-        self._write(self.directory / "scaling.json", scaling.to_json().encode())
+        self._write(self.directory / SCALING, scaling.to_json().encode())
 
     def save_summary(self, summary: Summary) -> None:
         """Write ``summary.json``: from now on the session is over for this party.

@@ -26,8 +26,7 @@ def replayed(folder: Path, party: str, bound: float | None) -> ReplayReport:
 
     async def main() -> ReplayReport:
         async with await ArchiveTransport.open(folder / "session.mcap") as archive:
-            report, _ = await replay(request, topology, archive, directory=None)
-        return report
+            return (await replay(request, topology, archive, directory=None)).report
 
     return asyncio.run(main())
 

@@ -15,8 +15,13 @@ import torch
 
 from slstream import Topology
 from slstream.audit.comparison import StepRange
-from slstream.audit.replay import EnvironmentDiffers, ReplayReport, ReplayRequest, replay
-from slstream.audit.tensor_dump import TensorDump
+from slstream.audit.replay import (
+    EnvironmentDiffers,
+    Replayed,
+    ReplayReport,
+    ReplayRequest,
+    replay,
+)
 from slstream.errors import CheckpointError, ConfigError, Diverged, RemoteProtocolError
 from slstream.frames.header import HEADER_BYTES
 from slstream.party.base_part import BasePart
@@ -57,13 +62,13 @@ class Recorded:
         return {path: path.read_bytes() for path in paths}
 
     def replay(self, party: str, **changes: Any) -> ReplayReport:
-        return self.replay_and_dump(party, **changes)[0]
+        return self.replayed(party, **changes).report
 
-    def replay_and_dump(self, party: str, **changes: Any) -> tuple[ReplayReport, TensorDump]:
+    def replayed(self, party: str, **changes: Any) -> Replayed:
         request = ReplayRequest(**{"session": "latest", "party": party, **changes})
         url = embedded_url(self.directory / "log")
 
-        async def main() -> tuple[ReplayReport, TensorDump]:
+        async def main() -> Replayed:
             async with await open_transport(url, read_only=True) as log:
                 return await replay(request, self.topology, log, directory=self.directory)
 
@@ -88,6 +93,25 @@ def test_every_frame_and_the_weights_are_the_same(recorded: Recorded, party: str
     sent = sum(t.frames for t in recorded.summary.traffic if t.sender == party)
     assert report.frames == report.equal_frames == sent
     assert recorded.files() == before
+
+
+@pytest.mark.parametrize("begin", [None, (1, 2)])
+@pytest.mark.parametrize("party", ["alice", "bob", "carol"])
+def test_a_model_that_was_lost_comes_back_from_the_log(
+    recorded: Recorded, party: str, begin: tuple[int, int] | None
+) -> None:
+    lost = {
+        path.name: path.read_bytes()
+        for path in (recorded.directory / party).iterdir()
+        if path.name in ("model.safetensors", "scaling.json")
+    }
+    assert "model.safetensors" in lost
+    assert recorded.replayed(party, begin=begin).model == lost
+
+
+@pytest.mark.parametrize("party", ["alice", "bob", "carol"])
+def test_there_are_no_final_weights_before_the_end(recorded: Recorded, party: str) -> None:
+    assert "model.safetensors" not in recorded.replayed(party, until=StepRange(epoch=1)).model
 
 
 def test_a_range_begins_at_a_checkpoint_and_ends_at_a_step(recorded: Recorded) -> None:
@@ -126,7 +150,7 @@ def test_a_range_without_its_checkpoint_names_those_that_are_there(recorded: Rec
 
 
 def test_the_tensors_of_a_step_can_be_kept(recorded: Recorded) -> None:
-    _, dump = recorded.replay_and_dump("bob", dump=(1, 2), until=StepRange(epoch=1))
+    dump = recorded.replayed("bob", dump=(1, 2), until=StepRange(epoch=1)).tensors
     assert sorted(dump.tensors) == [
         "activation.bob-to-alice.computed",
         "evaluation.bob-to-alice.computed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from safetensors.numpy import load_file
 
 from slstream.archive.reader import ArchiveFile
 from slstream.archive.transport import ArchiveTransport
+from slstream.audit.replay import Replayed, ReplayReport
+from slstream.audit.tensor_dump import TensorDump
 from slstream.cli.archive import command as archive
 from slstream.cli.replay import command as replay
 from slstream.cli.replay_command import ReplayOptions, replay_and_show
@@ -36,6 +39,61 @@ def test_tolerant_tells_how_far_tensors_are(tmp_path: Path) -> None:
     assert "Largest relative deviation" in found.stdout
     assert "within the bound of 0.3" in found.stdout
     assert load_file(path)["activation.bob-to-alice.computed"].shape == (16, 3)
+
+
+def test_a_lost_model_is_written(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "bob"
+    found = replay_archive("--party", "bob", "--tolerant", "--bound", 0.3, "--model", folder)
+    assert found.exit_code == 0
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "scaling.json"}
+    weights = (folder / "model.safetensors").read_bytes()
+    there = json.loads((FOLDER / "weights.json").read_text())["bob"]
+    here = sha256(weights).hexdigest()
+    log = "the same as in the log" if here == there else f"in the log: {there}"
+    assert f"Final weights: sha256 {here} ({log})\n" in found.stdout
+    assert f"Written: {folder}/model.safetensors, {folder}/scaling.json\n" in found.stdout
+
+
+def test_no_model_of_a_replay_that_does_not_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from slstream.party.base_part import BasePart
+
+    original = BasePart.evaluate
+    monkeypatch.setattr(BasePart, "evaluate", lambda *args: original(*args) * 2)
+    found = replay_archive("--party", "bob", "--tolerant", "--model", tmp_path / "bob")
+    assert found.exit_code == 1
+    assert "ABOVE the bound" in found.stdout
+    assert not (tmp_path / "bob").exists()
+
+
+def test_no_model_of_a_session_without_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ends_early(*_: object, **__: object) -> Replayed:
+        report = ReplayReport(
+            session="s1",
+            party="bob",
+            exact=True,
+            environment_differences=[],
+            frames=1,
+            equal_frames=1,
+            last_frame="join",
+            complete=False,
+            stopped="the end of the log",
+            weights=None,
+            weights_in_log=None,
+            bound=None,
+            deviations=[],
+            differing_messages=[],
+            seconds=0.1,
+        )
+        return Replayed(report=report, tensors=TensorDump(None), model={"scaling.json": b"{}"})
+
+    monkeypatch.setattr("slstream.audit.replay.replay", ends_early)
+    with pytest.raises(ConfigError, match=r"s1 has no final weights: .* at the end of the log"):
+        replay_archive("--party", "bob", "--model", tmp_path / "bob")
+    assert not (tmp_path / "bob").exists()
 
 
 def test_another_environment_has_a_status_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +148,13 @@ def test_a_damaged_checkpoint_is_named_with_its_reason(
     path.parent.mkdir(parents=True)
     path.write_bytes(b"damaged")
     options = ReplayOptions(
-        party="bob", overrides=(), until=None, bound=0.3, dump=None, as_json=False
+        party="bob",
+        overrides=(),
+        until=None,
+        bound=0.3,
+        dump=None,
+        model=None,
+        as_json=False,
     )
     with pytest.raises(CheckpointError, match=r"no checkpoint after epoch 1"):
         replay_and_show(
@@ -110,6 +174,7 @@ def test_a_damaged_checkpoint_is_named_with_its_reason(
     [
         (["--bound", "0.1"], "--bound belongs to --tolerant"),
         (["--dump", "3", "x"], "--dump: expected EPOCH/STEP"),
+        (["--model", "there", "--to", "1"], "--model is of the session's end"),
         (["--to", "soon"], "expected EPOCH or EPOCH/STEP"),
     ],
 )

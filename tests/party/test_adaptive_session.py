@@ -36,8 +36,7 @@ def replayed(sessions: Sessions, party: str) -> ReplayReport:
         url = embedded_url(sessions.directory / "log")
         async with await open_transport(url, read_only=True) as log:
             request = ReplayRequest(session="latest", party=party)
-            report, _ = await replay(request, sessions.topology, log, directory=None)
-        return report
+            return (await replay(request, sessions.topology, log, directory=None)).report
 
     return asyncio.run(main())
 

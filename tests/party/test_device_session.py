@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from slstream.audit.replay import ReplayReport, ReplayRequest, replay
-from slstream.audit.tensor_dump import TensorDump
+from slstream.audit.replay import Replayed, ReplayRequest, replay
 from slstream.codecs.contract import FloatArray
 from slstream.codecs.on_device.contract import DeviceCodec
 from slstream.party import device, tensor_coder
@@ -185,8 +184,8 @@ def test_a_session_on_a_device_that_is_cut_ends_with_the_same_bits(
     assert sessions.result(sessions.run(cut)) == expected
 
 
-def replayed(folder: Path, own: Topology, party: str) -> tuple[ReplayReport, TensorDump]:
-    async def main() -> tuple[ReplayReport, TensorDump]:
+def replayed(folder: Path, own: Topology, party: str) -> Replayed:
+    async def main() -> Replayed:
         url = embedded_url(folder / "log")
         async with await open_transport(url, read_only=True) as log:
             request = ReplayRequest(session="latest", party=party, dump=(1, 2))
@@ -201,12 +200,12 @@ def test_a_session_is_replayed_on_a_device(tmp_path: Path, monkeypatch: pytest.M
     expected = {name: replayed(tmp_path / "run", own, name) for name in PARTIES}
     take_the_cpu_for_a_gpu(monkeypatch)
     seen = code_there(monkeypatch)
-    for name, (report, dump) in expected.items():
-        again, there = replayed(tmp_path / "run", own, name)
-        assert again.complete
-        assert again.equal_frames == again.frames == report.frames
-        assert {key: t.tobytes() for key, t in there.tensors.items()} == {
-            key: t.tobytes() for key, t in dump.tensors.items()
+    for name, before in expected.items():
+        again = replayed(tmp_path / "run", own, name)
+        assert again.report.complete
+        assert again.report.equal_frames == again.report.frames == before.report.frames
+        assert {key: t.tobytes() for key, t in again.tensors.tensors.items()} == {
+            key: t.tobytes() for key, t in before.tensors.tensors.items()
         }
     assert seen
 
@@ -221,7 +220,7 @@ def test_a_session_on_a_gpu_is_trained_again_and_replayed_with_the_same_bits(
     first = trained(tmp_path / "first", own)
     assert trained(tmp_path / "second", own) == first
     for name in PARTIES:
-        report, _ = replayed(tmp_path / "first", own, name)
+        report = replayed(tmp_path / "first", own, name).report
         assert report.complete
         assert report.frames == report.equal_frames
 
