@@ -6,8 +6,10 @@ between two of them is a step. The same model, trained in one process, is timed 
 once more with a pause in each step as long as the label party waits, which is not counted: a
 processor that has rested is slower for a while, and parties cannot but rest.
 
-Over Kafka the yardstick is a bare echo: aiokafka's own producer and consumer in two processes, with
-records of the sizes that a step's frames have.
+Over Kafka the yardstick is a bare echo: aiokafka's own producer and consumer in two processes,
+with records of the sizes that a step's frames have. A broker that was just started takes several
+times as long until its code is compiled, so it is warmed up first: otherwise the session, which
+comes before the echo, would be measured on another broker than the echo is.
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ KAFKA_OVERHEAD_MS = 10.0
 KAFKA_ECHOES = 2.0
 """Overhead of a step over Kafka in terms of a bare echo, at most."""
 _WARM_UP = 20
+_BROKER_WARM_UP = 5
+"""Echoes for each step that is timed."""
 _END_S = 30.0
 
 
@@ -86,6 +90,10 @@ def run(*, transport_url: str | None = None, steps: int = 200) -> Report:
         directory = Path(name)
         _write_tables(directory, BATCH * (steps + _WARM_UP))
         plain = _topology(directory, transport_url, None)
+        if is_kafka(transport_url):
+            asyncio.run(
+                _echo_ms(transport_url, there=4096, back=4096, rounds=_BROKER_WARM_UP * steps)
+            )
         before = _one_process(plain)
         summary, other, split = _session(plain, directory / "default")
         raw = _topology(directory, transport_url, "raw32")
@@ -139,11 +147,13 @@ def _raw_echo(url: str, name: str, label: Summary, feature: Summary, rounds: int
         if traffic.kind == kind
     )
 
-    async def measure() -> float:
-        async with await open_transport(url) as log:
-            return await bare_kafka.echo_ms(url, log, there=there, back=back, rounds=rounds)
+    value = asyncio.run(_echo_ms(url, there=there, back=back, rounds=rounds))
+    return Result(name=name, value=value, unit="ms")
 
-    return Result(name=name, value=asyncio.run(measure()), unit="ms")
+
+async def _echo_ms(url: str, *, there: int, back: int, rounds: int) -> float:
+    async with await open_transport(url) as log:
+        return await bare_kafka.echo_ms(url, log, there=there, back=back, rounds=rounds)
 
 
 async def _remove(url: str, federations: Sequence[str]) -> None:
