@@ -7,9 +7,10 @@ once more with a pause in each step as long as the label party waits, which is n
 processor that has rested is slower for a while, and parties cannot but rest.
 
 Over Kafka the yardstick is a bare echo: aiokafka's own producer and consumer in two processes,
-with records of the sizes that a step's frames have. A broker that was just started takes several
-times as long until its code is compiled, so it is warmed up first: otherwise the session, which
-comes before the echo, would be measured on another broker than the echo is.
+with records of the sizes that a step's frames have. A broker that was just started takes three
+times as long until its code is compiled, some thousand requests later, so it is warmed up first:
+otherwise the session, which comes before the echo, would be measured on another broker than the
+echo is.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ KAFKA_OVERHEAD_MS = 10.0
 KAFKA_ECHOES = 2.0
 """Overhead of a step over Kafka in terms of a bare echo, at most."""
 _WARM_UP = 20
-_BROKER_WARM_UP = 5
+_BROKER_WARM_UP = 25
 """Echoes for each step that is timed."""
 _END_S = 30.0
 
