@@ -12,13 +12,13 @@ from slstream.codecs.defaults import Configs
 Rungs = tuple[Configs, ...]
 
 
-def _ladder(rounding: str, *steps: float) -> Rungs:
+def _ladder(rounding: str, *steps: float, last: str = "ecsq") -> Rungs:
     return (
         ({"id": "raw32"},),
         ({"id": "fp16"},),
         ({"id": "q8row", "rounding": rounding},),
         ({"id": "q4row", "rounding": rounding},),
-        *(({"id": "ecsq", "step": step, "rounding": rounding},) for step in steps),
+        *(({"id": last, "step": step, "rounding": rounding},) for step in steps),
     )
 
 
@@ -29,7 +29,13 @@ LADDERS: Final[Mapping[int, Mapping[str, Rungs]]] = MappingProxyType(
                 "forward": _ladder("nearest", 0.25, 0.5, 1.0),
                 "backward": _ladder("stochastic", 0.5, 1.0, 2.0),
             }
-        )
+        ),
+        3: MappingProxyType(
+            {
+                "forward": _ladder("nearest", 0.25, 0.5, 1.0),
+                "backward": _ladder("stochastic", 0.5, 1.0, 2.0, last="ecsq_signs"),
+            }
+        ),
     }
 )
 """By the number of the default codecs and by direction. None is ever changed: there are sessions

@@ -26,6 +26,7 @@ CHAINS: Mapping[str, Sequence[Mapping[str, object]]] = {
     "ecsq-0.25": [{"id": "ecsq", "step": 0.25}],
     "ecsq": [{"id": "ecsq"}],
     "ecsq-stochastic": [{"id": "ecsq", "step": 2.0, "rounding": "stochastic"}],
+    "ecsq_signs": [{"id": "ecsq_signs"}],
     "topk": [{"id": "topk"}],
     "topk+ecsq": [{"id": "topk", "values": {"id": "ecsq", "step": 0.5}}],
     "randtopk": [{"id": "randtopk"}],

@@ -51,6 +51,11 @@ DEFAULTS: Final[Mapping[int, DefaultChains]] = MappingProxyType(
             backward=_ecsq(2.0, "stochastic"),
             evaluation=_ecsq(0.25, "nearest"),
         ),
+        3: DefaultChains(  # The same values in fewer bytes.
+            forward=_ecsq(1.0, "nearest"),
+            backward=({"id": "ecsq_signs", "step": 2.0, "rounding": "stochastic"},),
+            evaluation=_ecsq(0.25, "nearest"),
+        ),
     }
 )
 """By number. None is ever changed: there are sessions with it."""

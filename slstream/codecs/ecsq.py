@@ -17,6 +17,9 @@ Forms after the raw one (:mod:`slstream.codecs.payload`):
     ...     ...   one LEB128 number for every escaped symbol, in order: symbol - 255
 
     0       1     2 (ZERO): every element is 0; nothing follows
+
+    0       1     3 (SIGNED): as CODED; a class is sent as 2 * class + sign of its row or column,
+                  an element times both signs (:mod:`slstream.codecs.sign_product`)
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from slstream.codecs import quantiser, rans, scale_context
+from slstream.codecs import quantiser, rans, scale_context, sign_product
 from slstream.codecs.contract import Buffer, CodecContext, FloatArray, TensorCodec, TensorSpec
 from slstream.codecs.parameters import require_choice, require_number
 from slstream.codecs.payload import (
@@ -47,6 +50,7 @@ from slstream.errors import DecodeError
 
 _CODED = 1
 _ZERO = 2
+_SIGNED = 3
 _HEADER = struct.Struct("<BfB")
 
 SMALLEST_RMS = 2.0**-100
@@ -83,6 +87,8 @@ class Ecsq(TensorCodec):
     """
 
     id: ClassVar[str] = "ecsq"
+    predicts_signs: ClassVar[bool] = False
+    """Whether the encoder looks for signs that follow from rows and columns."""
 
     step: float = 1.0
     rounding: str = "nearest"
@@ -153,13 +159,19 @@ class Ecsq(TensorCodec):
             values = np.empty(where.size, np.int64)
             quantiser.quantise_at(flat, inverse, stochastic, key_0, key_1, where, values)
             escapes = _write_numbers(((values << 1) ^ (values >> 63)) - rans.ESCAPE)
+        form = _CODED
+        if self.predicts_signs:
+            signs = sign_product.find(elements, layout, classes)
+            if signs is not None:
+                sign_product.turn(elements, *layout.split(signs))
+                form, classes = _SIGNED, classes << 1 | signs
         coded = rans.encode(
             np.concatenate((classes, layout.select(elements))),
             np.concatenate((layout.class_contexts(), layout.select(contexts))),
             (layout.classes, layout.elements),
             scale_context.ALL_CONTEXTS,
         )
-        return b"".join((_HEADER.pack(_CODED, step, lowest), coded, escapes))
+        return b"".join((_HEADER.pack(form, step, lowest), coded, escapes))
 
     def decode(self, data: Buffer, spec: TensorSpec, context: CodecContext) -> FloatArray:
         """See the class."""
@@ -188,8 +200,13 @@ class Ecsq(TensorCodec):
         if form == _ZERO:
             expect_length(data, 1, spec, self.id)
             return np.zeros(spec.shape, np.float32)
-        if form != _CODED:
-            raise DecodeError(f"codec {self.id!r}: expected form 0, 1 or 2, got {form}")
+        if form not in (_CODED, _SIGNED):
+            raise DecodeError(f"codec {self.id!r}: expected form 0, 1, 2 or 3, got {form}")
+        if form == _SIGNED and not (layout.row_classes and layout.column_classes):
+            raise DecodeError(
+                f"codec {self.id!r}: expected form 0, 1 or 2 for shape {spec.shape}, as only rows "
+                f"and columns of at least {scale_context.FEWEST} elements have signs, got 3"
+            )
         if not _HEADER.size <= len(data) <= layout.raw_bytes:
             raise DecodeError(
                 f"codec {self.id!r}: expected {_HEADER.size} to {layout.raw_bytes} bytes for shape "
@@ -202,7 +219,7 @@ class Ecsq(TensorCodec):
                 f"got {step}"
             )
         body = as_bytes(data)[_HEADER.size :]
-        symbols, used, escaped = _decode_symbols(body, layout, lowest)
+        symbols, used, escaped = _decode_symbols(body, layout, lowest, form == _SIGNED)
         out = np.empty(spec.elements, np.float32)
         quantiser.dequantise_step(symbols, step, out)
         if escaped or used < body.size:
@@ -211,14 +228,21 @@ class Ecsq(TensorCodec):
         return out.reshape(spec.shape)
 
 
-def _decode_symbols(body: ByteArray, layout: Layout, lowest: int) -> tuple[ByteArray, int, bool]:
+def _decode_symbols(
+    body: ByteArray, layout: Layout, lowest: int, signed: bool
+) -> tuple[ByteArray, int, bool]:
     """Symbols of the elements, how many bytes of ``body`` they took, whether some are escaped."""
     decoder = rans.Decoder(body, scale_context.ALL_CONTEXTS, layout.classes + layout.elements)
     classes = decoder.decode(layout.class_contexts())
+    signs = classes & 1
+    if signed:
+        classes = classes >> 1
     row_classes, column_classes = layout.split(classes)
     contexts = np.empty(layout.rows * layout.width, np.uint8)
     scale_context.fill_contexts(row_classes, column_classes, layout.width, lowest, contexts)
     symbols = layout.restore(decoder.decode(layout.select(contexts)))
+    if signed:
+        sign_product.turn(symbols, *layout.split(signs))
     return symbols, decoder.finish(), decoder.has_escapes
 
 

@@ -22,6 +22,7 @@ _BUILT_IN = {
     "bf16": ("slstream.codecs.casts", "Bf16"),
     "delta": ("slstream.codecs.delta", "Delta"),
     "ecsq": ("slstream.codecs.ecsq", "Ecsq"),
+    "ecsq_signs": ("slstream.codecs.ecsq_signs", "EcsqSigns"),
     "fp16": ("slstream.codecs.casts", "Fp16"),
     "fp8": ("slstream.codecs.fp8", "Fp8"),
     "klt": ("slstream.codecs.klt", "Klt"),

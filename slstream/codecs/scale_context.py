@@ -43,7 +43,7 @@ ALL_CONTEXTS = 10
 CLASSES = 16
 """Classes are less than this."""
 
-_FEWEST = 32
+FEWEST = 32
 """A row or column with fewer elements than this gets no class: it would cost more than it saves."""
 
 
@@ -68,8 +68,8 @@ class Layout:
         return cls(
             rows=rows,
             width=width,
-            row_classes=rows if rows > 1 and width >= _FEWEST else 0,
-            column_classes=width if width > 1 and rows >= _FEWEST else 0,
+            row_classes=rows if rows > 1 and width >= FEWEST else 0,
+            column_classes=width if width > 1 and rows >= FEWEST else 0,
             mask=None if mask is None else mask.reshape(-1),
         )
 

@@ -65,6 +65,13 @@ def gradient(rows: int, width: int, seed: int = 0) -> FloatArray:
     return (rng.standard_normal((rows, width)) * scale).astype(np.float32)
 
 
+def one_logit_gradient(rows: int, width: int, seed: int = 0) -> FloatArray:
+    """Like a gradient below one logit: rows differ by a factor, but for a little noise."""
+    rng = np.random.default_rng(seed)
+    factor, noise = rng.standard_normal((rows, 1)), 0.3 * rng.standard_normal((rows, width))
+    return (factor * (rng.standard_normal(width) + noise)).astype(np.float32)
+
+
 def edge_tensors() -> dict[str, FloatArray]:
     """Finite tensors that codecs are known to get wrong, by name."""
     outlier = activation(64, 32, seed=1)
@@ -84,6 +91,7 @@ def edge_tensors() -> dict[str, FloatArray]:
         "3-D": activation(24, 30).reshape(24, 5, 6),
         "4-D": activation(48, 60).reshape(48, 3, 4, 5),
         "odd width": gradient(33, 37),
+        "one logit": one_logit_gradient(40, 36),
         "all zero": np.zeros((16, 64), np.float32),
         "negative zeros": np.full((16, 8), -0.0, np.float32),
         "a zero row": np.vstack([np.zeros((1, 64), np.float32), gradient(40, 64)]),

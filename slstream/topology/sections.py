@@ -374,7 +374,7 @@ class CodecSection(CodecDirections):
     """With `choice: adaptive`: how coarse it may become."""
     rules: Annotated[tuple[CodecRule, ...], Field(strict=False, max_length=32)] = ()
     """Exceptions; of those that apply the last one that names the direction counts."""
-    defaults: Literal[1, 2] = 2
+    defaults: Literal[1, 2, 3] = 3
     """Which chains `auto` stands for: those of this release, or of an older one whose session goes
     on."""
 

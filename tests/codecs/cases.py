@@ -17,8 +17,11 @@ CASES: dict[str, list[dict[str, object]]] = {
     "ecsq": [{"id": "ecsq"}],
     "ecsq-stochastic": [{"id": "ecsq", "step": 2.0, "rounding": "stochastic"}],
     "ecsq-fine": [{"id": "ecsq", "step": 0.05}],
+    "ecsq_signs": [{"id": "ecsq_signs"}],
+    "ecsq_signs-fine": [{"id": "ecsq_signs", "step": 0.05, "rounding": "nearest"}],
     "mask": [{"id": "mask"}],
     "mask-fine": [{"id": "mask", "values": {"id": "ecsq", "step": 0.05}}],
+    "mask-signs": [{"id": "mask", "values": {"id": "ecsq_signs"}}],
     "mask-fp16": [{"id": "mask", "values": {"id": "fp16"}}],
     "topk": [{"id": "topk"}],
     "topk-tensor": [

@@ -30,22 +30,26 @@ import numpy as np
 from slstream.codecs.chain import CodecChain
 from slstream.codecs.contract import CodecContext, CodecState, FloatArray, StateSpec, TensorSpec
 from slstream.testing.codec_states import SESSION_ROWS, WIDTH, sequence
-from slstream.testing.codecs import activation, gradient
+from slstream.testing.codecs import activation, gradient, one_logit_gradient
 from tests.codecs.cases import CASES, STATEFUL
 
 ROOT = Path(__file__).parent.parent / "golden" / "codecs"
 
 
-def golden_tensors() -> dict[str, FloatArray]:
-    """Inputs by name; every case of ``CASES`` is written for each."""
+def golden_tensors(case: str) -> dict[str, FloatArray]:
+    """Inputs of a case by name."""
     outliers = gradient(36, 33, seed=4)
     outliers[3, 4], outliers[20, 1] = 7.0, -300.0
-    return {
+    tensors = {
         "activation": activation(33, 40, seed=11),
         "outliers": outliers,
         "zero": np.zeros((5, 7), np.float32),
         "tiny": activation(2, 3, seed=2),
     }
+    if "signs" in case:
+        tensors["one-logit"] = one_logit_gradient(36, 40, seed=5)
+        tensors["one-logit"][7, 9] = -500.0
+    return tensors
 
 
 def activation_for(tensor: FloatArray) -> FloatArray:
@@ -90,7 +94,7 @@ def write_missing() -> list[str]:
                 write_sequence(directory, CodecChain.from_config(config))
                 written.append(directory.name)
             continue
-        for name, tensor in golden_tensors().items():
+        for name, tensor in golden_tensors(case).items():
             directory = ROOT / f"{case}-{name}"
             if directory.exists():
                 continue

@@ -158,7 +158,7 @@ def test_nan_is_refused_by_name_and_index() -> None:
     ("data", "message"),
     [
         (b"", "expected a form byte, got 0 bytes"),
-        (b"\x03", "expected form 0, 1 or 2, got 3"),
+        (b"\x04", "expected form 0, 1, 2 or 3, got 4"),
         (b"\x02\x00", r"expected 1 bytes for shape \(64, 64\), got 2"),
         (b"\x00\x00", r"expected 16385 bytes for shape \(64, 64\), got 2"),
         (b"\x01\x00\x00\x00", r"expected 6 to 16384 bytes for shape \(64, 64\), got 4"),

@@ -156,8 +156,8 @@ ALICE_BASE = '["a*"]}\n    base: {model: mlp, args: {out: 4}}'
         ),
         (
             "loss: bce",
-            "loss: bce\ncodec: {defaults: 3}",
-            "14: codec.defaults: expected 1 or 2, found 3",
+            "loss: bce\ncodec: {defaults: 4}",
+            "14: codec.defaults: expected 1, 2 or 3, found 4",
         ),
         (
             "loss: bce",

@@ -169,7 +169,7 @@ def test_a_recorded_session_keeps_its_default_codecs(tmp_path: Path) -> None:
     assert newest.as_recorded(newest.agreed()).agreed() == newest.agreed()
     # What a file says counts; and what is no number of defaults is left to the comparison.
     assert older.as_recorded(newest.agreed()).agreed() == older.agreed()
-    codecs: list[object] = [{"defaults": 3}, {"defaults": "1"}, 7]
+    codecs: list[object] = [{"defaults": 4}, {"defaults": "1"}, 7]
     for codec in codecs:
         agreed = {**newest.agreed(), "codec": codec}
         assert newest.as_recorded(agreed).agreed() == newest.agreed()
