@@ -32,7 +32,7 @@ class DefaultChains:
     nearest rounding a training with a coarse step loses 10 points of accuracy."""
     evaluation: Configs
     """Activations of validation and prediction: fine, because the output for a sample depends on
-    them once and nothing averages. 2.2 to 2.7 bits an element, but sent a fraction as often."""
+    them once and nothing averages. 2 to 2.7 bits an element, but sent a fraction as often."""
 
 
 def _ecsq(step: float, rounding: str) -> Configs:
@@ -51,10 +51,10 @@ DEFAULTS: Final[Mapping[int, DefaultChains]] = MappingProxyType(
             backward=_ecsq(2.0, "stochastic"),
             evaluation=_ecsq(0.25, "nearest"),
         ),
-        3: DefaultChains(  # The same values in fewer bytes.
+        3: DefaultChains(
             forward=_ecsq(1.0, "nearest"),
             backward=({"id": "ecsq_signs", "step": 2.0, "rounding": "stochastic"},),
-            evaluation=_ecsq(0.25, "nearest"),
+            evaluation=_ecsq(0.3, "nearest"),
         ),
     }
 )

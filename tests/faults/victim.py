@@ -43,6 +43,7 @@ from tests.faults.workload import (
     frame_at,
     log_directory,
 )
+from tests.replacing import replace_attribute
 
 FAILED = 3
 
@@ -129,7 +130,7 @@ def make_small() -> None:
 
 def fix_names() -> None:
     """Let temporary files have the same names in each run, so that faults can be aimed at them."""
-    setattr(os, "getpid", lambda: 1)  # noqa: B010 - its type says no
+    replace_attribute(os, "getpid", lambda: 1)
 
 
 def do_nothing(*_: object) -> None:
@@ -144,7 +145,7 @@ def skip_fsync(skipped: Callable[[Path, int], bool]) -> None:
         if not skipped(Path(f"/proc/self/fd/{fd}").readlink(), os.fstat(fd).st_mode):
             fsync(fd)
 
-    setattr(os, "fsync", some_fsync)  # noqa: B010 - its type says no
+    replace_attribute(os, "fsync", some_fsync)
 
 
 def hide_sync_errors() -> None:
@@ -159,8 +160,8 @@ def hide_sync_errors() -> None:
         with contextlib.suppress(OSError):
             folders.sync_content(path)
 
-    setattr(segments.SegmentWriter, "sync", quiet_sync)  # noqa: B010 - its type says no
-    setattr(forcing, "sync_content", quiet_sync_content)  # noqa: B010 - the same
+    replace_attribute(segments.SegmentWriter, "sync", quiet_sync)
+    replace_attribute(forcing, "sync_content", quiet_sync_content)
 
 
 def skip_forcing(suffix: str) -> None:
@@ -170,19 +171,19 @@ def skip_forcing(suffix: str) -> None:
         if not path.name.endswith(suffix):
             folders.sync_content(path)
 
-    setattr(forcing, "sync_content", sync_others)  # noqa: B010 - its type says no
+    replace_attribute(forcing, "sync_content", sync_others)
 
 
 def skip_segments() -> None:
     """Leave the content of segments to the kernel."""
-    setattr(segments.SegmentWriter, "sync", do_nothing)  # noqa: B010 - its type says no
+    replace_attribute(segments.SegmentWriter, "sync", do_nothing)
     skip_forcing(".segment")
 
 
 def skip_segments_directory() -> None:
     """Leave the names of segments to the kernel."""
-    setattr(writer, "sync_file", do_nothing)  # noqa: B010 - its type says no
-    setattr(forcing, "sync_file", do_nothing)  # noqa: B010 - the same
+    replace_attribute(writer, "sync_file", do_nothing)
+    replace_attribute(forcing, "sync_file", do_nothing)
 
 
 def set_synchronous(mode: str) -> None:
@@ -191,7 +192,7 @@ def set_synchronous(mode: str) -> None:
     def synchronous(index: Index, *, full: bool) -> None:
         index._db.execute(f"PRAGMA synchronous = {mode}")
 
-    setattr(Index, "synchronous", synchronous)  # noqa: B010 - its type says no
+    replace_attribute(Index, "synchronous", synchronous)
 
 
 def weaken(without: list[str], root: Path) -> None:
@@ -205,7 +206,7 @@ def weaken(without: list[str], root: Path) -> None:
         "segment-sync": skip_segments,
         "segments-directory-sync": skip_segments_directory,
         "wal-sync": lambda: skip_forcing("-wal"),
-        "parents-sync": lambda: setattr(folders, "sync_file", do_nothing),
+        "parents-sync": lambda: replace_attribute(folders, "sync_file", do_nothing),
         "full": lambda: set_synchronous("NORMAL"),
         "synchronous": lambda: set_synchronous("OFF"),
         "file-fsync": lambda: skip_fsync(

@@ -18,6 +18,7 @@ from slstream.party import atomic_file, party_files
 from slstream.protocol.messages import decode_message
 from slstream.transport.contract import Record, StoredRecord
 from slstream.transport.embedded.transport import EmbeddedTransport, _Job
+from tests.replacing import replace_attribute
 
 HEADER_BYTES = 40
 
@@ -74,7 +75,7 @@ class AtAppend:
                 fault._send(transport)
             return offset
 
-        setattr(EmbeddedTransport, "append", append)  # noqa: B010 - mypy takes no other method
+        replace_attribute(EmbeddedTransport, "append", append)
 
     def _send(self, transport: EmbeddedTransport) -> None:
         if self.number == signal.SIGSTOP:
@@ -125,7 +126,7 @@ class AtFile:
             path.with_name(f".{path.name}.{os.getpid()}.tmp").write_bytes(part)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        setattr(party_files, "write_atomically", write_atomically)  # noqa: B010 - as above
+        replace_attribute(party_files, "write_atomically", write_atomically)
 
 
 class Fault(Protocol):

@@ -20,8 +20,9 @@ from slstream.transport.kafka import answers, cluster, connections, reader, tran
 from slstream.transport.kafka.batches import Producer
 from slstream.transport.kafka.transport import KafkaTransport
 from tests.integration.faults import kind_of
+from tests.replacing import replace_attribute
 
-__all__ = ["Without", "without"]
+__all__ = ["Without", "names", "without"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ def without(*mechanisms: str) -> Without:
     """A party that lacks these."""
     assert set(mechanisms) <= set(_MECHANISMS), mechanisms
     return Without(mechanisms)
+
+
+def names() -> tuple[str, ...]:
+    """Of all mechanisms."""
+    return tuple(_MECHANISMS)
 
 
 _MECHANISMS: dict[str, Callable[[], None]] = {}
@@ -63,7 +69,7 @@ def _in_training(action: Callable[[KafkaTransport], None]) -> None:
             action(log)
         return await original(log, topic, records, partition=partition)
 
-    setattr(KafkaTransport, "append", append)  # noqa: B010 - mypy takes no other method
+    replace_attribute(KafkaTransport, "append", append)
 
 
 @_mechanism
@@ -84,7 +90,7 @@ def patience_at_first() -> None:
     def __init__(self: cluster.Cluster, settings: Any, client: str, _: float) -> None:
         original(self, settings, client, 1.5)
 
-    setattr(cluster.Cluster, "__init__", __init__)  # noqa: B010 - as above
+    replace_attribute(cluster.Cluster, "__init__", __init__)
 
 
 @_mechanism
@@ -94,7 +100,7 @@ def retry() -> None:
     def lost(self: object, address: connections.Address, why: str) -> TransportError:
         return TransportBroken(f"{address}: {why}")
 
-    setattr(connections.Connections, "_lost", lost)  # noqa: B010 - as above
+    replace_attribute(connections.Connections, "_lost", lost)
 
 
 @_mechanism
@@ -104,7 +110,7 @@ def identity() -> None:
     async def nobody(self: object) -> Producer:
         return Producer(id=-1, epoch=-1)
 
-    setattr(writer.PartitionWriter, "_new_producer", nobody)  # noqa: B010 - as above
+    replace_attribute(writer.PartitionWriter, "_new_producer", nobody)
     hurry()
 
 
@@ -112,7 +118,7 @@ def identity() -> None:
 def hurry() -> None:
     """Ask again when an answer takes a second: no mechanism, but what calls for some."""
     for module in (connections, writer):
-        setattr(module, "REQUEST_S", 1.0)  # noqa: B010 - as above
+        replace_attribute(module, "REQUEST_S", 1.0)
 
 
 @_mechanism
@@ -126,20 +132,19 @@ def duplicate_check() -> None:
             self._next_sequence = min(self._next_sequence, header.sequence)
         return original(self, value)
 
-    setattr(FrameReader, "push", push)  # noqa: B010 - as above
+    replace_attribute(FrameReader, "push", push)
 
 
 @_mechanism
 def suppression() -> None:
     """Send all frames after the checkpoint again, whether or not the link has them."""
 
-    async def is_logged(self: Any, frame: object) -> bool:
+    async def logged(self: Any, frame: object) -> None:
         if self._catching_up:
             self._catching_up = False
             self._end = await self._transport.end_offset(self.topic)
-        return False
 
-    setattr(outbound.Outbound, "_is_logged", is_logged)  # noqa: B010 - as above
+    replace_attribute(outbound.Outbound, "_logged", logged)
 
 
 @_mechanism
@@ -151,7 +156,7 @@ def unknown_topics() -> None:
 
     def wait(log: KafkaTransport) -> None:
         for module in (answers, cluster, reader, writer):
-            setattr(module, "unknown_topic", not_yet)  # noqa: B010 - as above
+            replace_attribute(module, "unknown_topic", not_yet)
 
     _in_training(wait)
 
@@ -166,7 +171,7 @@ def _passing(codes: frozenset[int]) -> None:
 
     def wait(log: KafkaTransport) -> None:
         for module in (answers, cluster, reader, writer):
-            setattr(module, "check_answer", check_answer)  # noqa: B010 - as above
+            replace_attribute(module, "check_answer", check_answer)
 
     _in_training(wait)
 
@@ -179,7 +184,7 @@ def refusals() -> None:
     def not_yet(error: object) -> None:
         return None
 
-    setattr(connections, "_refusal", not_yet)  # noqa: B010 - as above
+    replace_attribute(connections, "_refusal", not_yet)
 
 
 @_mechanism
@@ -191,7 +196,7 @@ def record_limits() -> None:
 @_mechanism
 def disk_failures() -> None:
     """Wait for a disk to come back."""
-    setattr(writer, "TAKE_OVER_S", 3600.0)  # noqa: B010 - as above
+    replace_attribute(writer, "TAKE_OVER_S", 3600.0)
 
 
 @_mechanism
@@ -204,14 +209,14 @@ def offset_check() -> None:
         found = await original(self, max(offset, start), *limits)
         return [replace(record, offset=record.offset) for record in found]
 
-    setattr(reader.PartitionReader, "read", read)  # noqa: B010 - as above
+    replace_attribute(reader.PartitionReader, "read", read)
 
 
 @_mechanism
 def hard_close() -> None:
     """Let closing wait for the broker."""
-    setattr(transport, "_FINISH_S", 3600.0)  # noqa: B010 - as above
-    setattr(connections.Connections, "close", _never)  # noqa: B010 - as above
+    replace_attribute(transport, "_FINISH_S", 3600.0)
+    replace_attribute(connections.Connections, "close", _never)
 
 
 async def _never(self: object) -> None:
@@ -246,7 +251,7 @@ def window() -> None:
         for log, topic, records in last * 5:
             await original(log, topic, records)
 
-    setattr(KafkaTransport, "append", append)  # noqa: B010 - as above
+    replace_attribute(KafkaTransport, "append", append)
     _while_waiting(send)
 
 
@@ -263,4 +268,4 @@ def _while_waiting(action: Callable[[], Awaitable[None]]) -> None:
 
         return await original(self, *arguments, on_tick=tick, **more)
 
-    setattr(inbound.Inbound, "next", next_)  # noqa: B010 - as above
+    replace_attribute(inbound.Inbound, "next", next_)

@@ -8,6 +8,7 @@ from time import monotonic, sleep
 
 import pytest
 
+from slstream.transport.kafka.writer import TAKE_OVER_S
 from tests.integration.faults import Fault
 from tests.kafka.broker import Broker
 from tests.kafka.handles import StartKafka
@@ -27,7 +28,7 @@ pytest_plugins = ["tests.kafka.fixtures"]
 
 pytestmark = pytest.mark.timeout(300)
 
-NAMED_S = 20.0
+NAMED_S = TAKE_OVER_S + 20.0
 """In which a party names a failure that does not pass."""
 
 
