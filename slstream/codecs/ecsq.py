@@ -164,7 +164,7 @@ class Ecsq(TensorCodec):
             signs = sign_product.find(elements, layout, classes)
             if signs is not None:
                 sign_product.turn(elements, *layout.split(signs))
-                form, classes = _SIGNED, classes << 1 | signs
+                form, classes = _SIGNED, classes << np.uint8(1) | signs
         coded = rans.encode(
             np.concatenate((classes, layout.select(elements))),
             np.concatenate((layout.class_contexts(), layout.select(contexts))),
@@ -234,9 +234,9 @@ def _decode_symbols(
     """Symbols of the elements, how many bytes of ``body`` they took, whether some are escaped."""
     decoder = rans.Decoder(body, scale_context.ALL_CONTEXTS, layout.classes + layout.elements)
     classes = decoder.decode(layout.class_contexts())
-    signs = classes & 1
+    signs = classes & np.uint8(1)
     if signed:
-        classes = classes >> 1
+        classes = classes >> np.uint8(1)
     row_classes, column_classes = layout.split(classes)
     contexts = np.empty(layout.rows * layout.width, np.uint8)
     scale_context.fill_contexts(row_classes, column_classes, layout.width, lowest, contexts)

@@ -11,7 +11,8 @@ RNG = np.random.default_rng(6)
 
 
 def symbols_of(values: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> ByteArray:
-    return np.minimum((values << 1) ^ (values >> 63), 255).astype(np.uint8).reshape(-1)
+    symbols: ByteArray = np.minimum((values << 1) ^ (values >> 63), 255).astype(np.uint8)
+    return symbols.reshape(-1)
 
 
 def values_of(symbols: ByteArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
