@@ -32,6 +32,7 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long  # The tutorial (tests/test_readme.py) runs it with fewer parties.
 def test_run_leaves_the_files_that_scripts_rely_on(tmp_path: Path) -> None:
     program = start("run", TOPOLOGY, "--dir", tmp_path, "--set", "training.epochs=2", "--json")
     out, err = program.communicate()

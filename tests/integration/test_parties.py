@@ -10,6 +10,8 @@ import signal
 from pathlib import Path
 from time import sleep
 
+import pytest
+
 from slstream.frames.topics import parse_link_topic
 from slstream.frames.wire_size import wire_size
 from slstream.party.summary import Summary
@@ -78,6 +80,7 @@ def test_parties_meet_in_any_order(tmp_path: Path) -> None:
     assert b"customer-of-" not in content
 
 
+@pytest.mark.long  # One party in one process: tests/party/test_runtime.py.
 def test_sigterm_ends_one_party_and_the_other_waits_for_it(tmp_path: Path) -> None:
     topology, run = write_federation(tmp_path, 1, training=LONG), tmp_path / "run"
     with party("alice", topology, run) as alice:
