@@ -58,7 +58,9 @@ class CodecDescription:
     @property
     def direction(self) -> str:
         """Key of a topology's ``codec`` section under which the example stands."""
-        return "backward" if self.kind == "gradients" else "forward"
+        # Gradients are what stochastic rounding is for.
+        unbiased = any((p.name, p.default) == ("rounding", "stochastic") for p in self.parameters)
+        return "backward" if self.kind == "gradients" or unbiased else "forward"
 
     @property
     def example(self) -> list[JsonValue]:

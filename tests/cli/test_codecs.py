@@ -217,6 +217,14 @@ def test_every_page_is_complete_and_its_example_holds(codec_id: str, tmp_path: P
     assert YAML(typ="safe").load(section)["codec"].keys() == {found.direction}
 
 
+@pytest.mark.parametrize(
+    ("codec_id", "direction"),
+    [("ecsq", "forward"), ("ecsq_signs", "backward"), ("mask", "backward"), ("zstd", "forward")],
+)
+def test_the_example_is_of_the_direction_that_a_codec_is_for(codec_id: str, direction: str) -> None:
+    assert describe(registry.codec_class(codec_id)).direction == direction
+
+
 RANGE = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?) (?:\([a-z]+\) )?to (\d+(?:\.\d+)?)\b")
 WORDS = ("nearest", "stochastic", "row", "tensor", "e4m3", "e5m2")
 
