@@ -1,6 +1,6 @@
 """``ecsq_signs``: ``ecsq`` for gradients whose signs follow from their row and column.
 
-The values are exactly those of ``ecsq``, in 12 to 25 % fewer bytes at the cut of a network with one
+The values are exactly those of ``ecsq``, in 12 to 30 % fewer bytes at the cut of a network with one
 logit (:mod:`slstream.codecs.sign_product`). Where the signs do not follow, the bytes are those of
 ``ecsq``, too.
 """
