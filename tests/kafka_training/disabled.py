@@ -195,8 +195,13 @@ def record_limits() -> None:
 
 @_mechanism
 def disk_failures() -> None:
-    """Wait for a disk to come back."""
+    """Wait for a disk to come back, however long that takes."""
     replace_attribute(writer, "TAKE_OVER_S", 3600.0)
+
+    def limit(log: KafkaTransport) -> None:
+        log._cluster.stuck_s = 3600.0
+
+    _in_training(limit)
 
 
 @_mechanism

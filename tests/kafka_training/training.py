@@ -169,6 +169,13 @@ class Training:
         """What all processes have said."""
         return "\n".join(f"--- {e.name} ({e.status}):\n{e.text[-4000:]}" for e in self.started)
 
+    def first_to_end(self, patience_s: float) -> str:
+        """Wait until a party ends; which."""
+        newest = [self.party(name) for name in PARTIES]
+        ended = wait([each.sentinel for each in newest], patience_s)
+        assert ended, f"nobody has ended within {patience_s} s:\n{self.said()}"
+        return next(each.name for each in newest if each.sentinel in ended)
+
     def end_of(self, name: str, patience_s: float) -> str:
         """The error with which a party ends, which it must within a time."""
         began, party = monotonic(), self.party(name)
