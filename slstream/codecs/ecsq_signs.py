@@ -21,11 +21,7 @@ class EcsqSigns(Ecsq):
     differ by a factor for the most part, as the gradients of a network with one logit do. Matrices
     with fewer than 32 rows or columns gain nothing.
 
-    The error of an element is that of `ecsq`.
-
-    Attributes:
-        step: step in units of the tensor's root mean square, 0.05 to 16.
-        rounding: ``nearest`` for activations, ``stochastic`` for gradients.
+    The error of an element is that of `ecsq`, and so are the parameters.
     """
 
     id: ClassVar[str] = "ecsq_signs"
