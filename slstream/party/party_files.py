@@ -147,6 +147,9 @@ class PartyFiles:
                 yield self._read(path)
             except CheckpointError as error:
                 _logger.warning("checkpoint skipped", extra={"path": str(path), "why": str(error)})
+            except FileNotFoundError:
+                # An older process of this party has written a last one and removed this.
+                _logger.warning("checkpoint skipped", extra={"path": str(path), "why": "removed"})
             except OSError as error:
                 raise StorageError(f"cannot read {path}: {error}") from error
 

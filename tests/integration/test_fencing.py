@@ -123,6 +123,7 @@ def test_two_at_the_same_moment(name: str, tmp_path: Path, expected: Result) -> 
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ["bob", "alice"])
 def test_two_at_the_same_moment_fifty_times(name: str, tmp_path: Path, expected: Result) -> None:
     for number in range(50):

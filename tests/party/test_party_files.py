@@ -213,6 +213,15 @@ def test_a_checkpoint_that_cannot_be_read_is_no_damaged_one(tmp_path: Path) -> N
         places(kept)
 
 
+def test_one_that_another_process_removes_meanwhile_is_skipped(tmp_path: Path) -> None:
+    kept = files(tmp_path)
+    save(kept, (0, 50), (0, 100))
+    found = kept.checkpoints("s1")
+    assert next(found).standing.place == (0, 100)
+    save(files(tmp_path), (1, 0))
+    assert next(found, None) is None
+
+
 def test_a_mismatch_is_named() -> None:
     found = standing(session="s1", digest="0" * 64)
     assert mismatch(found, session="s1", digest="0" * 64) is None
