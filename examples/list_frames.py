@@ -14,6 +14,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartiti
 
 HEADER = struct.Struct(">xIBBBIQHIHHHHIH")
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 session, *options = sys.argv[1:]
 settings = {"group.id": "list-frames", "enable.auto.commit": False, "enable.partition.eof": True}
 consumer = Consumer({**settings, **dict(option.split("=", 1) for option in options)})

@@ -29,7 +29,10 @@ class LogView(Transport):
         try:
             await self._log.topic_config(topic)
         except UnknownTopic as error:
-            raise LogEnded(f"the log has no topic {topic}") from error
+            raise LogEnded(
+                f"the log has no topic {topic}; was it deleted, or is another log meant "
+                "(transport, --dir)?"
+            ) from error
 
     async def delete_topic(self, topic: str) -> None:
         """Refuse."""

@@ -22,14 +22,17 @@ class TensorDump:
         self._place = place
         self.tensors: dict[str, npt.NDArray[np.float32]] = {}
         """By name, as :data:`slstream.party.tensor_coder.OnTensor` says."""
+        self._seen: list[tuple[int, int]] = []
+        """The first step and the last one."""
 
     def note(self, name: str, place: Place, tensor: Values) -> None:
         """Keep a tensor when it is of the step that was asked for.
 
         Those of a batch's further slices have the slice's number behind their name.
         """
-        *step, micro_batch = place
-        if tuple(step) == self._place:
+        epoch, step, micro_batch = place
+        self._seen = [*self._seen[:1], (epoch, step)]
+        if (epoch, step) == self._place:
             self.tensors[f"{name}.{micro_batch}" if micro_batch else name] = on_host(tensor).copy()
 
     def write(self, path: Path) -> None:
@@ -40,7 +43,9 @@ class TensorDump:
             StorageError: the disk refuses.
         """
         if not self.tensors:
+            seen = " to ".join(f"{epoch}/{step}" for epoch, step in self._seen) or "none at all"
+            wanted = "{}/{}".format(*self._place) if self._place else "none"
             raise ConfigError(
-                f"no tensor of epoch/step {self._place} was seen; is it in the range?"
+                f"--dump: expected an EPOCH/STEP that the replay came to ({seen}), found {wanted}"
             )
         write_atomically(path, save(self.tensors))

@@ -45,7 +45,8 @@ def command(directory: Path, within_s: float) -> ExitCode:
 
     ages = ages_s(directory)
     if not ages:
-        click.echo(f"no party runs in {directory}", err=True)
+        found = "" if directory.is_dir() else ", as there is no such folder"
+        click.echo(f"error: no party runs in {directory}{found}", err=True)
         return ExitCode.FAILED
     for party, age_s in sorted(ages.items()):
         click.echo(f"{party}: last sign of life {age_s:.0f} s ago")

@@ -180,25 +180,25 @@ def replay_and_show(
         click.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(ExitCode.OTHER_ENVIRONMENT)
     report = replayed.report
+    written = []
     if options.dump is not None:
         replayed.tensors.write(options.dump[1])
+        written.append(options.dump[1])
     if options.model is not None and report.holds:
-        _write_model(replayed, options.model)
+        written += _write_model(replayed, options.model)
     if options.as_json:
         click.echo(json.dumps(asdict(report) | {"holds": report.holds}))
     else:
         # Environments, reasons and messages are other parties' text.
         click.echo("\n".join(printable(line, keep_lines=False) for line in _lines(report)))
-        if options.model is not None and report.holds:
-            click.echo(
-                f"Written: {', '.join(str(options.model / n) for n in sorted(replayed.model))}"
-            )
+        if written:
+            click.echo(f"Written: {', '.join(map(str, written))}")
     if not report.holds:
         sys.exit(ExitCode.FAILED)
 
 
-def _write_model(replayed: Replayed, folder: Path) -> None:
-    """Write what the session's own process wrote.
+def _write_model(replayed: Replayed, folder: Path) -> list[Path]:
+    """Write what the session's own process wrote; the files.
 
     Raises:
         ConfigError: the session, or its log, ended before there were final weights.
@@ -213,8 +213,10 @@ def _write_model(replayed: Replayed, folder: Path) -> None:
             f"--model: session {report.session} has no final weights: the replay of "
             f"{report.party} ended at {report.stopped}"
         )
-    for name, data in sorted(replayed.model.items()):
-        write_atomically(folder / name, data)
+    written = {folder / name: data for name, data in sorted(replayed.model.items())}
+    for path, data in written.items():
+        write_atomically(path, data)
+    return list(written)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from slstream.party.party_data import PartyData
 from slstream.party.party_files import PartyFiles
 from slstream.party.recent_activations import Place
 from slstream.party.row_cache import RowCache
-from slstream.party.tables import load_table
+from slstream.party.tables import PartyTable, load_table
 from slstream.party.tensor_coder import require_tensor
 from slstream.protocol.actions import (
     Action,
@@ -51,6 +51,7 @@ class FeatureActions:
         id_key: bytes,
         environment: dict[str, str],
         files: PartyFiles,
+        table: PartyTable | None = None,
     ) -> None:
         """Start a session.
 
@@ -62,6 +63,7 @@ class FeatureActions:
             id_key: key of the id digests.
             environment: this party's fingerprint.
             files: where weights and scaling go.
+            table: the party's own, where it is loaded already.
 
         Raises:
             TopologyError: the party's device is not there.
@@ -75,6 +77,7 @@ class FeatureActions:
         self._id_key = id_key
         self._environment = environment
         self._files = files
+        self._table = table
         self._data: PartyData | None = None
         self._model: BuiltBase | None = None
         self._part: BasePart | None = None
@@ -151,7 +154,9 @@ class FeatureActions:
         return Prepared(join=join, ids=data.digests.to_bytes())
 
     def _load(self) -> tuple[PartyData, BuiltBase]:
-        table = load_table(self._party, self._topology)
+        table = self._table
+        if table is None:
+            table = load_table(self._party, self._topology)
         data = PartyData(self._party, self._topology, table, self._id_key)
         model = build_base(self._party, self._topology, in_features=len(table.columns))
         return data, model

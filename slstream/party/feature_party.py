@@ -8,12 +8,15 @@ from typing import NoReturn
 
 from slstream.errors import SessionAborted, SessionRefused, SlstreamError
 from slstream.party.context import PartyContext
+from slstream.party.device import open_device
 from slstream.party.driver import Abandoned, Driver
 from slstream.party.feature_actions import FeatureActions
 from slstream.party.lobby import continues
+from slstream.party.models import build_base
 from slstream.party.party_data import rows_of
 from slstream.party.plan import plan_of
 from slstream.party.summary import Summary, read_summary
+from slstream.party.tables import PartyTable, load_table
 from slstream.protocol.feature import feature_session
 from slstream.protocol.messages import PROTOCOL_VERSION, Announce, Close
 
@@ -31,16 +34,25 @@ async def follow(context: PartyContext) -> Summary:
     crash, is left without a word. Of one that was over before, the end is made up for, and then the
     next one followed if there is one.
 
+    Where there is no session yet, the party's table and model are tried before it waits for one: a
+    mistake in them shows at once, and not when the label party comes.
+
     Raises:
+        DataError: the table cannot be used.
+        ModelError: the base model cannot be built.
+        TopologyError: the party's device is not there.
         SessionRefused: this party's topology is not the announced one; names what differs.
         SlstreamError: the session failed; the label party was told.
     """
+    table: PartyTable | None = None
     while True:
         summary = read_summary(context.files.directory)
         done = None if summary is None else summary.session
         if summary is not None and _goes_on(context, summary.session):
             _logger.info("nothing is left to do in the session", extra={"session": done})
             return summary
+        if _next(context, done) is None:
+            table = await context.compute.call(partial(_try, context))
         announce = await context.lobby.wait(
             partial(_next, context, done),
             timeout_s=context.topology.timeouts.peer_s,
@@ -48,7 +60,7 @@ async def follow(context: PartyContext) -> Summary:
         )
         was_over = context.lobby.closed(announce.session) is not None
         try:
-            summary = await _follow(context, announce)
+            summary = await _follow(context, announce, table)
         except Abandoned as error:
             _logger.info("session left", extra={"session": announce.session, "why": str(error)})
         else:
@@ -58,7 +70,15 @@ async def follow(context: PartyContext) -> Summary:
         await context.begin_anew()
 
 
-async def _follow(context: PartyContext, announce: Announce) -> Summary:
+def _try(context: PartyContext) -> PartyTable:
+    """The party's table; its base model has been built for it, as a test."""
+    open_device(context.party, context.topology)
+    table = load_table(context.party, context.topology)
+    build_base(context.party, context.topology, in_features=len(table.columns))
+    return table
+
+
+async def _follow(context: PartyContext, announce: Announce, table: PartyTable | None) -> Summary:
     label_party = context.topology.label_party.id
     actions = FeatureActions(
         context.party,
@@ -68,6 +88,7 @@ async def _follow(context: PartyContext, announce: Announce) -> Summary:
         id_key=context.shared_key or bytes.fromhex(announce.id_key),
         environment=context.environment,
         files=context.files,
+        table=table,
     )
 
     async def watch() -> SlstreamError | None:

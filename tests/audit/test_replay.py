@@ -162,6 +162,15 @@ def test_the_tensors_of_a_step_can_be_kept(recorded: Recorded) -> None:
     assert dump.tensors["activation.bob-to-alice.computed"].shape == (16, 3)
 
 
+def test_a_step_that_did_not_come_is_told_with_those_that_did(
+    recorded: Recorded, tmp_path: Path
+) -> None:
+    dump = recorded.replayed("bob", dump=(9, 1), until=StepRange(epoch=1)).tensors
+    with pytest.raises(ConfigError, match=r"expected .* came to \(1/1 to \d/\d\), found 9/1"):
+        dump.write(tmp_path / "step.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_topology_is_refused_with_what_differs(recorded: Recorded) -> None:
     request = ReplayRequest(session="latest", party="bob")
     value = recorded.topology.file.model_dump(mode="json", exclude_none=True)

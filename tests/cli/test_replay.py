@@ -39,6 +39,7 @@ def test_tolerant_tells_how_far_tensors_are(tmp_path: Path) -> None:
     assert "Largest relative deviation" in found.stdout
     assert "within the bound of 0.3" in found.stdout
     assert load_file(path)["activation.bob-to-alice.computed"].shape == (16, 3)
+    assert f"Written: {path}\n" in found.stdout
 
 
 def test_a_lost_model_is_written(tmp_path: Path) -> None:

@@ -99,6 +99,12 @@ def test_every_frame_is_listed_as_it_is_in_the_log(kafka: str, session: Session)
     assert sorted(listed.stdout.splitlines()) == sorted(expected)
 
 
+def test_it_says_how_it_is_called() -> None:
+    called = list_frames("20260131-101500-7f3a2b")
+    assert (called.returncode, called.stdout) == (1, "")
+    assert "list_frames.py SESSION bootstrap.servers=" in called.stderr
+
+
 def test_an_unknown_session_is_an_error(kafka: str) -> None:
     listed = list_frames("20260131-101500-7f3a2b", f"bootstrap.servers={kafka}")
     assert (listed.returncode, listed.stdout) == (1, "")

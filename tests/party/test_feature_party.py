@@ -11,6 +11,7 @@ import pytest
 from slstream.errors import (
     DataError,
     Fenced,
+    ModelError,
     RemoteProtocolError,
     SessionAborted,
     SessionRefused,
@@ -131,6 +132,24 @@ def test_a_session_that_failed_ends_the_party(tmp_path: Path) -> None:
     error = asyncio.run(asyncio.wait_for(main(), 40))
     assert isinstance(error, SessionAborted)
     assert str(error) == "alice closed session stale-1 as failed: disk full"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error", "text"),
+    [
+        ("data", {"path": "none.csv", "id": "id"}, DataError, "none.csv"),
+        ("base", {"model": "math:sqrt"}, ModelError, "math:sqrt"),
+    ],
+)
+def test_a_mistake_in_its_own_part_is_told_before_there_is_a_session(
+    key: str, value: dict[str, Any], error: type[Exception], text: str, tmp_path: Path
+) -> None:
+    value_of = topology(tmp_path).file.model_dump(mode="json", exclude_none=True)
+    value_of["parties"]["bob"][key] = value
+    federation = Topology.from_dict(value_of, tmp_path)
+    found = asyncio.run(asyncio.wait_for(take_part("bob", federation, tmp_path / "run"), 40))
+    assert isinstance(found, error)
+    assert text in str(found)
 
 
 def test_another_process_of_the_label_party_takes_over(tmp_path: Path) -> None:
