@@ -34,6 +34,7 @@ setup: $(STAMP) ## make the virtual environment, unless nothing changed since th
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; \
 	  sys.exit(0 if v >= (3, 11) else f"expected Python 3.11 or newer, found {v[0]}.{v[1]}: set PYTHON")'
+	@echo 'Installing into $(VENV); the first time PyTorch is downloaded, which takes minutes.'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) \
 	  $(addprefix -c ,$(CONSTRAINTS)) -e '.[dev]'

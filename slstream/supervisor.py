@@ -184,8 +184,8 @@ class _Supervisor:
             raise group.exceptions[0] from None
         if self._signal is not None:
             raise Interrupted(
-                f"interrupted by {self._signal.name}; all parties have ended. Run the same again "
-                f"in {self.directory} to go on"
+                f"interrupted by {self._signal.name}; all parties have ended. To go on, run the "
+                f"same again with --dir {self.directory}"
             )
         self._raise_failure()
         return self._merged()
@@ -436,6 +436,10 @@ def _in_own_loop(supervisor: _Supervisor) -> Summary:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
+        in_a_loop = False  # not run in here, where its error would seem to follow from this one
+    else:
+        in_a_loop = True
+    if not in_a_loop:
         return asyncio.run(supervisor.run())
     with ThreadPoolExecutor(max_workers=1) as executor:
         try:

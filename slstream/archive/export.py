@@ -114,6 +114,26 @@ async def federations_of(
     return found
 
 
+async def newest_session(transport: Transport, *, wanted: str | None = None) -> str | None:
+    """The session of a log that was announced last; ``None`` when there is none.
+
+    Args:
+        transport: the log.
+        wanted: look at this federation alone.
+
+    Raises:
+        TransportError: the log cannot be read.
+    """
+    announced: dict[str, int] = {}
+    for topic in await transport.topics("" if wanted is None else f"{wanted}{_LOBBY_SUFFIX}"):
+        if topic.endswith(_LOBBY_SUFFIX):
+            async for record in _records(transport, topic, 0):
+                if (session := session_of(record.value)) is not None:
+                    announced.setdefault(session, record.timestamp_ms)
+    # Reversed: of those of one millisecond, too, the last counts.
+    return max(reversed(announced), key=lambda session: announced[session], default=None)
+
+
 async def _federation_of(transport: Transport, session: str, wanted: str | None) -> str:
     found = await federations_of(transport, session, wanted=wanted)
     if not found:

@@ -183,7 +183,8 @@ class ArchiveFile:
         start = self.read(0, min(self.size, len(MAGIC)))
         if start != MAGIC:
             raise ArchiveError(
-                f"archive {self.path}: expected an MCAP file, found one that begins with {start!r}"
+                f"archive {self.path}: expected a file that `slstream archive export` wrote, which "
+                f"begins with the bytes {MAGIC.hex(' ')}, found {start.hex(' ') or 'an empty one'}"
             )
         self.footer_start = self.size - len(MAGIC) - FOOTER_BYTES
         if self.footer_start < len(MAGIC):

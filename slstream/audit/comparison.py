@@ -94,6 +94,8 @@ class ReplayComparison:
         """Of each tensor, in order; only with a bound."""
         self.differing_messages: list[str] = []
         """Control frames that differ; only with a bound."""
+        self.last_message = b""
+        """Payload of the last control frame, as the log holds it."""
 
     async def compare(
         self, session: str, receiver: str, computed: Outgoing, logged: Frame, place: Place
@@ -108,6 +110,8 @@ class ReplayComparison:
         if self._until.ends_before(computed):
             raise RangeDone
         self.frames += 1
+        if logged.kind is FrameKind.CONTROL:
+            self.last_message = logged.payload
         if not differs(computed, logged):
             self.equal += 1
             if self._bound is not None and computed.kind in TENSORS:

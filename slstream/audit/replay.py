@@ -43,7 +43,7 @@ from slstream.party.reporter import Reporter
 from slstream.party.times import Times
 from slstream.protocol.feature import feature_session
 from slstream.protocol.label import label_session
-from slstream.protocol.messages import Announce
+from slstream.protocol.messages import Announce, End, decode_message
 from slstream.protocol.session import Outcome
 from slstream.topology.sections import MAX_THREADS
 from slstream.topology.topology import Party, Topology
@@ -293,12 +293,22 @@ class _Replaying:
             complete=outcome is not None,
             stopped=stopped,
             weights=None if outcome is None else sha256(self.files.model[WEIGHTS]).hexdigest(),
-            weights_in_log=None if outcome is None else outcome.weights.get(self._party.id),
+            weights_in_log=None if outcome is None else self._logged_weights(outcome, comparison),
             bound=self._request.bound,
             deviations=comparison.deviations,
             differing_messages=comparison.differing_messages,
             seconds=perf_counter() - start,
         )
+
+    def _logged_weights(self, outcome: Outcome, comparison: ReplayComparison) -> str | None:
+        """What the session's end says of the party's weights.
+
+        The label party's outcome is what it computed now; what it said then is in its last message.
+        """
+        if self._party.id == self._topology.label_party.id:
+            message = decode_message(comparison.last_message)
+            return message.weights.get(self._party.id) if isinstance(message, End) else None
+        return outcome.weights.get(self._party.id)
 
     async def _context(self, lobby: Lobby) -> tuple[PartyContext, ReplayComparison]:
         topology, party, view = self._topology, self._party, self._view

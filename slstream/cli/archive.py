@@ -63,6 +63,7 @@ def export(
 ) -> None:
     """Write a SESSION of a log to FILE, and verify it.
 
+    SESSION is an id (see `slstream sessions`) or `latest`.
     Without DIR or URL, the session is looked for in all runs in runs/ that have their log there.
     The log is only read; FILE appears when it is whole.
     """
@@ -77,7 +78,7 @@ async def _export(
     urls: list[str], session: str, path: Path, federation: str | None, *, force: bool
 ) -> ArchiveReport:
     """Export from the first log that has the session; the newest is looked at first."""
-    from slstream.archive.export import export_session, federations_of
+    from slstream.archive.export import export_session, federations_of, newest_session
     from slstream.cli.log_place import pass_over
     from slstream.transport.connect import open_transport
 
@@ -86,12 +87,15 @@ async def _export(
             try:
                 opened = await open_transport(url, read_only=True)
                 log = await stack.enter_async_context(opened)
-                found = await federations_of(log, session, wanted=federation)
+                name: str | None = session
+                if session == "latest":
+                    name = await newest_session(log, wanted=federation)
+                found = name and await federations_of(log, name, wanted=federation)
             except TransportError as error:
                 pass_over(url, error, of=urls)
                 continue
-            if found:
-                return await export_session(log, session, path, federation=federation, force=force)
+            if name and found:
+                return await export_session(log, name, path, federation=federation, force=force)
     raise ConfigError(
         f"session {session}: expected it in {', '.join(urls)}, found no such; "
         "`slstream sessions` lists those that are there"

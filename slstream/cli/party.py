@@ -11,7 +11,13 @@ import click
 from slstream.cli.heartbeat import beating
 from slstream.cli.progress import Focus
 from slstream.cli.run_directory import shared_directory
-from slstream.cli.session_command import SessionOptions, session_options, show_session, type_of_path
+from slstream.cli.session_command import (
+    SessionOptions,
+    session_options,
+    show_session,
+    type_of_folder,
+    type_of_path,
+)
 from slstream.party.summary import Summary
 from slstream.party.telemetry import Progress
 
@@ -37,7 +43,7 @@ Examples, one line per terminal, in any order:
     "--dir",
     "directory",
     metavar="DIR",
-    type=type_of_path,
+    type=type_of_folder,
     help="Where the files go; the parties of one machine share it.  [default: runs/FEDERATION]",
 )
 @click.option(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 from click.exceptions import NoArgsIsHelpError
@@ -20,6 +22,9 @@ from slstream.cli.printable import printable
 from slstream.errors import Interrupted, SlstreamError
 
 DEBUG_VARIABLE = "SLSTREAM_DEBUG"
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""Errors of the disk that standard output is redirected to; what else is written names its file."""
 
 COMMANDS = {
     "run": CommandPlace(
@@ -151,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _exit_code(arguments: Sequence[str] | None) -> int:
     """Run the program; every way in which it can end is listed here."""
     try:
-        with _sigterm_as_ctrl_c():  # In here, so that a signal is caught from its first moment on.
+        with _signals_as_ctrl_c():  # In here, so that a signal is caught from its first moment on.
             outcome = program().main(arguments, prog_name="slstream", standalone_mode=False)
             sys.stdout.flush()
     except click.ClickException as error:
@@ -171,9 +176,11 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in _DISK:
             _print_unforeseen(error)
             return ExitCode.BUG
+        if error.filename is None:
+            error.add_note("Expected to be able to write the output; is it a file on a full disk?")
         _print_error("error", error)
         return ExitCode.FAILED
     except Exception as error:  # noqa: BLE001 - the last resort: no trace for users, see DEBUG
@@ -183,14 +190,23 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
 
 
 @contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """While libraries load, and where no session handles it, SIGTERM ends as Ctrl-C does."""
-    before = signal.getsignal(signal.SIGTERM)
+def _signals_as_ctrl_c() -> Iterator[None]:
+    """While libraries load, and where no session handles them, SIGTERM and SIGHUP are Ctrl-C.
+
+    One that is ignored, as ``nohup`` has it with SIGHUP, stays so. In another thread than the main
+    one nothing is handled.
+    """
+    before: dict[signal.Signals, Any] = {}
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                if (handler := signal.getsignal(number)) is not signal.SIG_IGN:
+                    before[number] = handler
+                    signal.signal(number, signal.default_int_handler)
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)  # A program that calls this one may go on.
+        for number, handler in before.items():
+            signal.signal(number, handler)  # A program that calls this one may go on.
 
 
 def _debugging() -> bool:

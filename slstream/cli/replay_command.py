@@ -9,16 +9,17 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import wraps
+from math import isinf
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from slstream.cli.exit_code import ExitCode
 from slstream.cli.place import Place, PlaceType
 from slstream.cli.printable import printable
-from slstream.cli.session_command import type_of_path
+from slstream.cli.session_command import type_of_folder, type_of_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,7 +124,7 @@ _OPTIONS = (
     click.option(
         "--model",
         metavar="DIR",
-        type=type_of_path,
+        type=type_of_folder,
         help="Write the party's model.safetensors and scaling.json, once every frame has held.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead."),
@@ -180,21 +181,29 @@ def replay_and_show(
         click.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(ExitCode.OTHER_ENVIRONMENT)
     report = replayed.report
+    if options.as_json:
+        click.echo(json.dumps(_finite(asdict(report)) | {"holds": report.holds}))
+    else:
+        # Environments, reasons and messages are other parties' text.
+        click.echo("\n".join(printable(line, keep_lines=False) for line in _lines(report)))
     written = []
     if options.dump is not None:
         replayed.tensors.write(options.dump[1])
         written.append(options.dump[1])
     if options.model is not None and report.holds:
         written += _write_model(replayed, options.model)
-    if options.as_json:
-        click.echo(json.dumps(asdict(report) | {"holds": report.holds}))
-    else:
-        # Environments, reasons and messages are other parties' text.
-        click.echo("\n".join(printable(line, keep_lines=False) for line in _lines(report)))
-        if written:
-            click.echo(f"Written: {', '.join(map(str, written))}")
+    if written and not options.as_json:
+        click.echo(f"Written: {', '.join(map(str, written))}")
     if not report.holds:
         sys.exit(ExitCode.FAILED)
+
+
+def _finite(report: dict[str, Any]) -> dict[str, Any]:
+    """The same for JSON, which knows no infinity: a deviation from a tensor of zeros is null."""
+    for each in report["deviations"]:
+        if isinf(each["relative"]):
+            each["relative"] = None
+    return report
 
 
 def _write_model(replayed: Replayed, folder: Path) -> list[Path]:
@@ -206,6 +215,7 @@ def _write_model(replayed: Replayed, folder: Path) -> list[Path]:
     """
     from slstream.errors import ConfigError
     from slstream.party.atomic_file import write_atomically
+    from slstream.party.party_files import MODEL_FILES
 
     report = replayed.report
     if not report.complete:
@@ -213,7 +223,8 @@ def _write_model(replayed: Replayed, folder: Path) -> list[Path]:
             f"--model: session {report.session} has no final weights: the replay of "
             f"{report.party} ended at {report.stopped}"
         )
-    written = {folder / name: data for name, data in sorted(replayed.model.items())}
+    # The weights last: where they are, what they need is there, too.
+    written = {folder / name: replayed.model[name] for name in reversed(MODEL_FILES)}
     for path, data in written.items():
         write_atomically(path, data)
     return list(written)

@@ -9,7 +9,13 @@ import click
 
 from slstream.cli.progress import Focus
 from slstream.cli.run_directory import new_run_directory
-from slstream.cli.session_command import SessionOptions, session_options, show_session, type_of_path
+from slstream.cli.session_command import (
+    SessionOptions,
+    session_options,
+    show_session,
+    type_of_folder,
+    type_of_path,
+)
 from slstream.party.summary import Summary
 from slstream.party.telemetry import Progress
 
@@ -37,7 +43,7 @@ Files of a run, under DIR:
     "--dir",
     "directory",
     metavar="DIR",
-    type=type_of_path,
+    type=type_of_folder,
     help="Where the files of this run go.  [default: runs/FEDERATION-N, a new one]",
 )
 @click.option(

@@ -20,6 +20,8 @@ from slstream.party.summary import Summary
 from slstream.party.telemetry import Progress
 
 type_of_path = click.Path(path_type=Path)
+type_of_folder = click.Path(path_type=Path, file_okay=False)
+"""Of one that exists or shall be made."""
 
 _EXIT_CODES = {"failed": ExitCode.FAILED, "interrupted": ExitCode.INTERRUPTED}
 """By outcome; every other outcome is a success."""
@@ -128,7 +130,7 @@ def show_session(
     except SlstreamError as error:
         # A configuration error is found before anything is written; and who asked for quiet, as
         # `run` does of its parties, knows the folder.
-        if not isinstance(error, ConfigError) and not options.quiet:
+        if not isinstance(error, ConfigError) and not options.quiet and directory.is_dir():
             error.add_note(f"The log and the files of this run are in {directory}/")
         raise
     if options.as_json:

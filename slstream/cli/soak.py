@@ -10,7 +10,12 @@ import click
 from slstream.cli.exit_code import ExitCode
 from slstream.cli.log_output import logs_to
 from slstream.cli.run_directory import new_run_directory
-from slstream.cli.session_command import SessionOptions, session_options, type_of_path
+from slstream.cli.session_command import (
+    SessionOptions,
+    session_options,
+    type_of_folder,
+    type_of_path,
+)
 from slstream.cli.terminal import message_console, result_console
 
 EPILOG = """\b
@@ -46,7 +51,7 @@ With --json, prints one object:
     "--dir",
     "directory",
     metavar="DIR",
-    type=type_of_path,
+    type=type_of_folder,
     help="Where the files of both runs go.  [default: runs/FEDERATION-soak-N, a new one]",
 )
 @session_options

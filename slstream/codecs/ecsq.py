@@ -78,7 +78,7 @@ class Ecsq(TensorCodec):
     gradients at ``step=2``.
 
     The error of an element is at most half a step with ``nearest``, below one step with
-    ``stochastic``, which is unbiased: the mean over many contexts is the element, to 2**-17 steps.
+    ``stochastic``, which is unbiased: the mean over many contexts is the element, to 2**-16 steps.
     In an all-zero tensor and in tensors outside of 2**-100 to 2**100 every element is exact.
 
     Attributes:
@@ -224,7 +224,7 @@ class Ecsq(TensorCodec):
         quantiser.dequantise_step(symbols, step, out)
         if escaped or used < body.size:
             most = layout.elements // _FEWEST_PER_ESCAPE
-            _restore_escapes(body[used:], symbols, step, most, out)
+            _restore_escapes(self.id, body[used:], symbols, step, most, out)
         return out.reshape(spec.shape)
 
 
@@ -247,7 +247,7 @@ def _decode_symbols(
 
 
 def _restore_escapes(
-    data: ByteArray, symbols: ByteArray, step: float, most: int, out: FloatArray
+    codec: str, data: ByteArray, symbols: ByteArray, step: float, most: int, out: FloatArray
 ) -> None:
     """Put the values of at most ``most`` escaped symbols where they belong.
 
@@ -258,14 +258,14 @@ def _restore_escapes(
     count = int(np.count_nonzero(escaped))
     if count > most:
         raise DecodeError(
-            f"codec 'ecsq': expected at most {most} escaped values in {symbols.size} elements, "
+            f"codec {codec!r}: expected at most {most} escaped values in {symbols.size} elements, "
             f"got {count}"
         )
     # Told before they are copied: foreign bytes do not decide how much is kept.
     if not count <= data.size <= _NUMBER_BYTES * count:
-        raise _bad_escapes(count, data.size)
+        raise _bad_escapes(codec, count, data.size)
     where = np.flatnonzero(escaped)
-    zigzag = _read_numbers(data.tobytes(), count) + rans.ESCAPE
+    zigzag = _read_numbers(codec, data.tobytes(), count) + rans.ESCAPE
     out[where] = ((zigzag >> 1) ^ -(zigzag & 1)).astype(np.float32) * np.float32(step)
 
 
@@ -281,7 +281,7 @@ def _write_numbers(values: npt.NDArray[np.int64]) -> bytes:
     return bytes(out)
 
 
-def _read_numbers(data: bytes, count: int) -> npt.NDArray[np.int64]:
+def _read_numbers(codec: str, data: bytes, count: int) -> npt.NDArray[np.int64]:
     """Exactly ``count`` numbers, at most ``_LARGEST_SYMBOL``, that fill ``data``.
 
     Raises:
@@ -300,12 +300,12 @@ def _read_numbers(data: bytes, count: int) -> npt.NDArray[np.int64]:
         elif shift == 7 * _NUMBER_BYTES:
             break
     if found != count or shift != 0 or np.any(values > _LARGEST_SYMBOL):
-        raise _bad_escapes(count, len(data))
+        raise _bad_escapes(codec, count, len(data))
     return values
 
 
-def _bad_escapes(count: int, size: int) -> DecodeError:
+def _bad_escapes(codec: str, count: int, size: int) -> DecodeError:
     return DecodeError(
-        f"codec 'ecsq': expected {count} escaped values of at most {_LARGEST_SYMBOL}, "
+        f"codec {codec!r}: expected {count} escaped values of at most {_LARGEST_SYMBOL}, "
         f"got {size} bytes that do not hold them"
     )

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -142,7 +143,12 @@ class PartyFiles:
         Raises:
             StorageError: the disk cannot be read.
         """
-        for path in reversed(self._paths(self._folder(session))):
+        folder = self._folder(session)
+        try:
+            paths = self._paths(folder)
+        except OSError as error:
+            raise StorageError(f"cannot read {folder}: {error}") from error
+        for path in reversed(paths):
             try:
                 yield self._read(path)
             except CheckpointError as error:
@@ -166,8 +172,12 @@ class PartyFiles:
             StorageError: the disk cannot be read.
         """
         folder = self.directory / "checkpoints"
+        written = []
         try:
-            written = [(p.stat().st_mtime_ns, p.name) for p in folder.iterdir() if p.is_dir()]
+            for path in folder.iterdir():
+                with suppress(FileNotFoundError):  # another process has removed it meanwhile
+                    if path.is_dir():
+                        written.append((path.stat().st_mtime_ns, path.name))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -178,7 +188,12 @@ class PartyFiles:
         return self.directory / "checkpoints" / session
 
     def _paths(self, folder: Path) -> list[Path]:
-        return sorted(folder.glob("*.safetensors"))
+        # Not glob, which takes a folder that cannot be read for an empty one.
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            return []
+        return sorted(folder / name for name in names if name.endswith(".safetensors"))
 
     def _removable(self, written: Path) -> list[Path]:
         """What is not kept beside a checkpoint that was just written.

@@ -64,7 +64,7 @@ def _reference(value: str) -> str:
 
 def _transport(value: str) -> str:
     if not re.fullmatch(TRANSPORT_PATTERN, value):
-        raise ValueError(f'expected a URL such as embedded:///FOLDER, found "{value}"')
+        raise ValueError(f'expected embedded:///FOLDER or kafka://HOST:PORT, found "{value}"')
     if value.startswith("kafka:") and "@" in value:
         raise ValueError(
             "expected kafka://host:9092 without a user or password, which the environment has "

@@ -111,6 +111,13 @@ def test_what_cannot_be_exported(
     assert not Path("x.mcap").exists()
 
 
+def test_the_latest_session_is_the_one_that_was_announced_last(run: Path, tmp_path: Path) -> None:
+    by_name, latest = tmp_path / "name.mcap", tmp_path / "latest.mcap"
+    invoke("export", "later", by_name, "--dir", run)
+    invoke("export", "latest", latest, "--dir", run)
+    assert latest.read_bytes() == by_name.read_bytes()
+
+
 def test_both_places_are_a_usage_error(tmp_path: Path) -> None:
     result = invoke("export", SESSION, "x.mcap", "--dir", tmp_path, "--log", "embedded:///x")
     assert result.exit_code == 2

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -108,7 +109,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         result = slstream("topology", "schema", stdout=write_end)
     finally:
         os.close(write_end)
-    assert result.stderr == ""
+    assert (result.returncode, result.stderr) == (1, "")
 
 
 def test_every_command_and_option_has_help() -> None:
@@ -227,13 +228,53 @@ def _catches_sigterm(process: subprocess.Popen[str]) -> bool:
 
 def test_a_program_that_calls_this_one_has_its_signals_back() -> None:
     # A handler of its own: one that a test before this left would hide that it is not given back.
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    def own(*_: object) -> None:
+        """Never called."""
+
+    before = signal.signal(signal.SIGTERM, own)
     try:
         with pytest.raises(SystemExit):
             program.main(["--help"])
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is own
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_that_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers: list[object] = []
+    monkeypatch.setattr(program, "program", lambda: seen_by(handlers))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit):
+            program.main([])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert handlers == [signal.default_int_handler, signal.SIG_IGN]
+
+
+def seen_by(handlers: list[object]) -> click.Command:
+    """A command that notes how SIGTERM and SIGHUP are handled."""
+
+    def note() -> None:
+        handlers.extend(map(signal.getsignal, (signal.SIGTERM, signal.SIGHUP)))
+
+    return click.Command("note", callback=note)
+
+
+def test_it_can_be_called_in_a_thread() -> None:
+    with ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(program.main, ["--version"]).exception()
+    assert isinstance(ended, SystemExit)
+    assert ended.code == 0
+
+
+def test_a_full_disk_behind_the_output_is_no_bug() -> None:
+    with Path("/dev/full").open("w") as full:
+        result = slstream("--version", stdout=full.fileno())
+    assert result.returncode == 1
+    assert result.stderr.startswith(
+        "error: [Errno 28] No space left on device\nExpected to be able"
+    )
 
 
 def test_sigterm_in_the_moment_in_which_it_is_handled_ends_like_ctrl_c(
@@ -247,18 +288,22 @@ def test_sigterm_in_the_moment_in_which_it_is_handled_ends_like_ctrl_c(
             signal.raise_signal(number)
         return before
 
-    before = set_handler(signal.SIGTERM, signal.SIG_IGN)
+    def own(*_: object) -> None:
+        """Never called."""
+
+    before = set_handler(signal.SIGTERM, own)
     try:
         monkeypatch.setattr(signal, "signal", then_comes_a_signal)
         with pytest.raises(SystemExit) as ended:
             program.main(["--help"])
         assert ended.value.code == 130
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is own
     finally:
         set_handler(signal.SIGTERM, before)
 
 
-def test_sigterm_before_a_session_handles_it_ends_like_ctrl_c() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_a_session_handles_it_ends_like_ctrl_c(number: signal.Signals) -> None:
     process = subprocess.Popen(
         [
             sys.executable,
@@ -276,7 +321,7 @@ def test_sigterm_before_a_session_handles_it_ends_like_ctrl_c() -> None:
             if _catches_sigterm(process):
                 break
             time.sleep(0.01)
-        process.terminate()
+        process.send_signal(number)
         _, stderr = process.communicate(timeout=20)
     finally:
         process.kill()

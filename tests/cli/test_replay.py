@@ -42,17 +42,18 @@ def test_tolerant_tells_how_far_tensors_are(tmp_path: Path) -> None:
     assert f"Written: {path}\n" in found.stdout
 
 
-def test_a_lost_model_is_written(tmp_path: Path) -> None:
-    folder = tmp_path / "new" / "bob"
-    found = replay_archive("--party", "bob", "--tolerant", "--bound", 0.3, "--model", folder)
+@pytest.mark.parametrize("party", ["alice", "bob"])
+def test_a_lost_model_is_written(party: str, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / party
+    found = replay_archive("--party", party, "--tolerant", "--bound", 0.3, "--model", folder)
     assert found.exit_code == 0
     assert {path.name for path in folder.iterdir()} == {"model.safetensors", "scaling.json"}
     weights = (folder / "model.safetensors").read_bytes()
-    there = json.loads((FOLDER / "weights.json").read_text())["bob"]
+    there = json.loads((FOLDER / "weights.json").read_text())[party]
     here = sha256(weights).hexdigest()
     log = "the same as in the log" if here == there else f"in the log: {there}"
     assert f"Final weights: sha256 {here} ({log})\n" in found.stdout
-    assert f"Written: {folder}/model.safetensors, {folder}/scaling.json\n" in found.stdout
+    assert f"Written: {folder}/scaling.json, {folder}/model.safetensors\n" in found.stdout
 
 
 def test_no_model_of_a_replay_that_does_not_hold(

@@ -76,13 +76,31 @@ def test_the_outcome_is_the_status(outcome: str, code: int) -> None:
         (DataError("no column 'id'"), []),
     ],
 )
-def test_an_error_says_what_is_left(error: SlstreamError, notes: list[str]) -> None:
+def test_an_error_says_what_is_left(
+    error: SlstreamError, notes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    DIRECTORY.mkdir(parents=True)
+
     def fails(_: Callable[[Progress], None]) -> Summary:
         raise error
 
     with pytest.raises(type(error)) as raised:
         show_session(fails, focus=FOCUS, directory=DIRECTORY, options=OPTIONS)
     assert getattr(raised.value, "__notes__", []) == notes
+
+
+def test_what_is_not_there_is_not_said_to_be_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def fails(_: Callable[[Progress], None]) -> Summary:
+        raise TransportBroken("cannot make it")
+
+    with pytest.raises(TransportBroken) as raised:
+        show_session(fails, focus=FOCUS, directory=DIRECTORY, options=OPTIONS)
+    assert not hasattr(raised.value, "__notes__")
 
 
 @pytest.mark.parametrize(

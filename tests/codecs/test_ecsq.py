@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from slstream.codecs import rans, scale_context
 from slstream.codecs.contract import CodecContext, FloatArray, TensorSpec
 from slstream.codecs.ecsq import LARGEST, SMALLEST_RMS, Ecsq
+from slstream.codecs.ecsq_signs import EcsqSigns
 from slstream.errors import DecodeError, EncodeError
 from slstream.testing.codecs import FIXED_BYTES, activation, edge_tensors, gradient
 
@@ -185,6 +187,44 @@ def test_missing_and_surplus_escapes_are_refused() -> None:
     plain = Ecsq().encode(activation(64, 64), CONTEXT)
     with pytest.raises(DecodeError, match="expected 0 escaped values"):
         Ecsq().decode(plain + b"\x01", spec, CONTEXT)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"\xff" * 10 + b"\x01\x00",  # longer than any number
+        b"\x01\x01\x80",  # the last one is cut off
+        b"\x01\x01\x01\x80",  # bytes of no number behind the last one
+        b"\x01\x01\xff\xff\xff\x7f",  # larger than any symbol
+        b"\x01\x01\x01\x01",
+    ],
+)
+@pytest.mark.parametrize("codec", [Ecsq(step=0.05), EcsqSigns(step=0.05)])
+def test_numbers_that_no_encoder_writes_are_refused(codec: Ecsq, tail: bytes) -> None:
+    tensor = gradient(64, 64)
+    tensor[3, 4] = tensor[5, 6] = tensor[7, 8] = 2900 * rms(tensor)
+    data, spec = codec.encode(tensor, CONTEXT), TensorSpec(shape=tensor.shape)
+    for size in range(len(data) - 3, len(data) - 13, -1):  # where the numbers begin is not told
+        with suppress(DecodeError):
+            codec.decode(data[:size] + b"\x01\x02\x03", spec, CONTEXT)
+            break
+    else:
+        pytest.fail("no three numbers at the end")
+    with pytest.raises(DecodeError, match=f"codec '{codec.id}': expected 3 escaped values"):
+        codec.decode(data[:size] + tail, spec, CONTEXT)
+
+
+@pytest.mark.parametrize("step", [2.0**104, np.nextafter(np.float32(2.0**104), np.float32(3e38))])
+def test_a_step_above_the_largest_one_is_refused(step: float) -> None:
+    """Multiples of it would be infinite."""
+    data = bytearray(Ecsq().encode(activation(64, 64), CONTEXT))
+    data[1:5] = np.float32(step).tobytes()
+    if step > 2.0**104:
+        with pytest.raises(DecodeError, match="expected a step above 0 and at most"):
+            Ecsq().decode(bytes(data), TensorSpec(shape=(64, 64)), CONTEXT)
+    else:
+        decoded = Ecsq().decode(bytes(data), TensorSpec(shape=(64, 64)), CONTEXT)
+        assert np.isfinite(decoded).all()
 
 
 def test_as_many_escapes_as_a_tensor_can_have_decode() -> None:

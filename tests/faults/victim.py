@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import os
 import resource
 import signal
@@ -130,7 +131,8 @@ def make_small() -> None:
 
 def fix_names() -> None:
     """Let temporary files have the same names in each run, so that faults can be aimed at them."""
-    replace_attribute(os, "getpid", lambda: 1)
+    numbers = itertools.count()
+    replace_attribute(os, "urandom", lambda size: next(numbers).to_bytes(size))
 
 
 def do_nothing(*_: object) -> None:

@@ -127,12 +127,16 @@ def test_files_that_a_killed_process_left_are_in_nobodys_way(tmp_path: Path) -> 
     kept = files(tmp_path)
     save(kept, (0, 50), (1, 0))
     folder = tmp_path / "checkpoints" / "s1"
-    for name in (".00001-0000050.safetensors.tmp", ".00000-0000050.safetensors.tmp", "note.txt"):
+    for name in (
+        ".00001-0000050.safetensors.1f.tmp",
+        ".00000-0000050.safetensors.2a.tmp",
+        "note.txt",
+    ):
         (folder / name).write_bytes(b"half")
     assert places(kept) == [(1, 0), (0, 50)]
     save(kept, (1, 50), (2, 0))
     assert places(kept) == [(2, 0), (1, 50)]
-    assert not (folder / ".00001-0000050.safetensors.tmp").exists()
+    assert not (folder / ".00001-0000050.safetensors.1f.tmp").exists()
 
 
 def test_other_sessions_are_left_alone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from slstream.errors import SlstreamError, TableError
 from slstream.party.runtime import run_party
+from slstream.party.telemetry import Progress
 from slstream.topology import Topology
 from tests.party.federation import write_federation
 
@@ -29,13 +31,20 @@ def topology(tmp_path: Path) -> Topology:
 
 
 def run_both(topology: Topology, directory: Path) -> Iterator[SlstreamError | None]:
-    """Run the parties in two threads; how each ended, alice first."""
+    """Run the parties in two threads, bob once there is a session; how each ended, alice first."""
+    announced = threading.Event()
+
+    def notice(progress: Progress) -> None:
+        if progress.session:
+            announced.set()
+
     with ThreadPoolExecutor(2) as threads:
-        ends = [
-            threads.submit(run_party, name, topology, directory=directory)
-            for name in ("alice", "bob")
-        ]
-        for end in ends:
+        alice = threads.submit(
+            run_party, "alice", topology, directory=directory, on_progress=notice
+        )
+        assert announced.wait(30)
+        bob = threads.submit(run_party, "bob", topology, directory=directory)
+        for end in (alice, bob):
             error = end.exception(timeout=50)
             if error is not None and not isinstance(error, SlstreamError):
                 raise error

@@ -85,7 +85,7 @@ NAME = (
         (
             "loss: bce",
             "loss: bce\ntransport: somewhere",
-            '14: transport: expected a URL such as embedded:///FOLDER, found "somewhere"',
+            '14: transport: expected embedded:///FOLDER or kafka://HOST:PORT, found "somewhere"',
         ),
         (
             "loss: bce",
