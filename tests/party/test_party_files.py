@@ -217,6 +217,22 @@ def test_a_checkpoint_that_cannot_be_read_is_no_damaged_one(tmp_path: Path) -> N
         places(kept)
 
 
+def test_a_folder_that_cannot_be_read_is_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = files(tmp_path)
+    save(kept, (0, 50))
+
+    def refuse(path: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as closed:
+        closed.setattr(os, "listdir", refuse)
+        with pytest.raises(StorageError, match=r"cannot read .*checkpoints/s1: .*denied"):
+            places(kept)
+    assert places(kept) == [(0, 50)]
+
+
 def test_one_that_another_process_removes_meanwhile_is_skipped(tmp_path: Path) -> None:
     kept = files(tmp_path)
     save(kept, (0, 50), (0, 100))
