@@ -432,6 +432,7 @@ class Driver:
             raise over
         for outbound in self._outbound.values():
             outbound.raise_if_failed()
+            await outbound.require_topic()
         for inbound in self._inbound.values():
             await inbound.read_ahead()
             inbound.raise_if_over()

@@ -254,6 +254,17 @@ class Outbound:
             if each.append.done():
                 each.append.result()
 
+    async def require_topic(self) -> None:
+        """Check that the link is still there: who waits for an answer writes nothing to it.
+
+        Raises:
+            UnknownTopic: it was deleted, so what was sent cannot be answered.
+            TransportError: the log cannot be read.
+        """
+        place = Place(topic=self.topic, offset=self.mark.offset)
+        with doing(f"look at the own link to {self.receiver} ({place})"):
+            await self._transport.end_offset(self.topic)
+
     async def leave(self) -> None:
         """Give up what is under way: a later process finds in the log what of it arrived."""
         appends = [each.append for each in self._under_way]

@@ -15,6 +15,7 @@ from slstream.errors import (
     RemoteProtocolError,
     SessionAborted,
     SessionRefused,
+    TransportError,
 )
 from slstream.frames.topics import link_topic, lobby_topic
 from slstream.frames.wire_size import wire_size
@@ -132,6 +133,27 @@ def test_a_session_that_failed_ends_the_party(tmp_path: Path) -> None:
     error = asyncio.run(asyncio.wait_for(main(), 40))
     assert isinstance(error, SessionAborted)
     assert str(error) == "alice closed session stale-1 as failed: disk full"
+
+
+def test_who_waits_for_an_answer_notices_that_its_own_link_is_gone(tmp_path: Path) -> None:
+    """What was sent before cannot be read any more, so nobody will answer."""
+    federation = topology(tmp_path)
+    log = embedded_url(tmp_path / "run" / "log")
+    topic = link_topic("small", "bob", "alice", "stale-1")
+
+    async def main() -> Outcome:
+        async with await open_transport(log) as transport:
+            await post(transport, stale(federation))
+            bob = asyncio.create_task(take_part("bob", federation, tmp_path / "run"))
+            await has_records(transport, topic)
+            # All of what a feature party begins with.
+            assert await transport.wait(topic, 1, timeout_s=20)
+            await transport.delete_topic(topic)
+            return await bob
+
+    error = asyncio.run(asyncio.wait_for(main(), 40))
+    assert isinstance(error, TransportError)
+    assert f"cannot look at the own link to alice (topic {topic}, offset 2)" in str(error)
 
 
 @pytest.mark.parametrize(
