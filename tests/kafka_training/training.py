@@ -258,7 +258,8 @@ class Memory:
 
 
 def _resident_mib(party: ForkedParty) -> tuple[float, float]:
-    status = Path(f"/proc/{party.pid}/status").read_text()
+    path = Path(f"/proc/{party.pid}/status")
+    status = path.read_text() if path.exists() else ""
     found = dict(line.split(":", 1) for line in status.splitlines())
     assert "VmRSS" in found, f"{party.name} has ended: {party.text}"
     resident, most = (int(found[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
