@@ -436,11 +436,13 @@ def _in_own_loop(supervisor: _Supervisor) -> Summary:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        in_a_loop = False  # not run in here, where its error would seem to follow from this one
+        pass  # not run in here, where its error would seem to follow from this one
     else:
-        in_a_loop = True
-    if not in_a_loop:
-        return asyncio.run(supervisor.run())
+        return _in_own_thread(supervisor)
+    return asyncio.run(supervisor.run())
+
+
+def _in_own_thread(supervisor: _Supervisor) -> Summary:
     with ThreadPoolExecutor(max_workers=1) as executor:
         try:
             return executor.submit(lambda: asyncio.run(supervisor.run())).result()
