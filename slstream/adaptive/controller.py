@@ -22,9 +22,8 @@ FORGET = 0.1
 added to it from look to look, as a processor may really have become slower."""
 WARM_UP = 4
 """Frames on the first rung, at least: until the link is known."""
-GAIN = 0.1
-"""Part of the predicted time that a chain with fewer bytes must save."""
-GAIN_OF_MORE_BYTES = 0.15
+GAIN = 0.15
+"""Part of the predicted time that another chain must save."""
 WORTH = 0.05
 """Part of the time from one frame to the next that a chain with more bytes must save, too: bytes
 have other costs than time."""
@@ -160,7 +159,7 @@ class Controller:
         wanted = GAIN * times[now]
         if self._measures[best].bytes_per_element > self._measures[now].bytes_per_element:
             step_s = median(self._intervals or (0.0,))
-            wanted = max(GAIN_OF_MORE_BYTES * times[now], WORTH * step_s)
+            wanted = max(wanted, WORTH * step_s)
         if best == now or not (dwelt or begins) or times[now] - times[best] < wanted:
             return now, ""
         rate = f"{1e-6 / link:.3g} MB/s" if link else "no time for bytes"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,8 +11,9 @@ from slstream.archive.contents import Selection, TopicRole, TopicSelection, sess
 from slstream.archive.manifest import ArchivedPartition
 from slstream.archive.verification import ArchiveReport, verify
 from slstream.archive.writer import ArchiveWriter
-from slstream.errors import ArchiveError, FrameError, StorageError
+from slstream.errors import ArchiveError, FrameError
 from slstream.frames.topics import check_name, lobby_topic
+from slstream.party.atomic_file import replacing
 from slstream.transport.contract import StoredRecord, Transport
 
 _LOBBY_SUFFIX = lobby_topic("x").removeprefix("x")
@@ -47,39 +46,19 @@ async def export_session(
         TransportError: the log cannot be read.
     """
     federation = await _federation_of(transport, session, federation)
-    with _new_file(path, force=force) as file:
+    _check_free(path, force=force)
+    with replacing(path) as file:
         await _write(transport, federation, session, file)
         file.flush()
-        os.fsync(file.fileno())
         try:
-            return await asyncio.to_thread(verify, Path(file.name))
+            report = await asyncio.to_thread(verify, Path(file.name))
         except ArchiveError as error:
             raise ArchiveError(
                 f"session {session} was not archived, as what the log holds of it is not whole: "
                 f"{error}"
             ) from error
-
-
-@contextmanager
-def _new_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
-    """A temporary file that gets its name when the block ends without an error."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    _check_free(path, force=force)
-    try:
-        try:
-            with temporary.open("wb") as file:
-                yield file
-            _check_free(path, force=force)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error}") from error
+        _check_free(path, force=force)  # Somebody else may have written it meanwhile.
+    return report
 
 
 def _check_free(path: Path, *, force: bool) -> None:

@@ -6,7 +6,9 @@ import contextlib
 import fcntl
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from slstream.errors import StorageError
 from slstream.transport.embedded.folders import create_folder, sync_file
@@ -15,44 +17,63 @@ from slstream.transport.embedded.folders import create_folder, sync_file
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file so that a crash or power cut leaves the old content or the new.
 
-    Several processes may do so at once, also in containers that share a disk: each writes to a
-    temporary file of its own, which it holds a lock on. Those that killed ones have left behind are
-    removed first: a full disk needs the room.
+    The folder is made where it is missing.
+
+    Raises:
+        StorageError: see :func:`replacing`.
+    """
+    try:
+        create_folder(path.parent)
+    except OSError as error:
+        raise _failure(path, error) from error
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file beside ``path`` that takes its place when the block ends without an error.
+
+    It is on the disk by then. Several processes may write at once, also in containers that share a
+    disk: each has a temporary file of its own, which it holds a lock on. Those that killed ones
+    have left behind are removed first: a full disk needs the room.
 
     Raises:
         StorageError: the disk refuses. The old content stands, or the new one where only the folder
             could not be forced to the disk.
     """
     try:
-        create_folder(path.parent)
         _remove_leftovers(path)
-        temporary, descriptor = _create_beside(path)
+        file = _create_beside(path)
         try:
-            with open(descriptor, "wb") as file:
-                file.write(data)
+            with file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
-                temporary.replace(path)
+                os.replace(file.name, path)
         except BaseException:  # of Ctrl-C, too, nothing is left
             with contextlib.suppress(OSError):
-                temporary.unlink()
+                os.unlink(file.name)
             raise
         sync_file(path.parent)
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error}") from error
+        raise _failure(path, error) from error
 
 
-def _create_beside(path: Path) -> tuple[Path, int]:
-    """A new temporary file and its descriptor, which holds the lock that says it is in use."""
+def _failure(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"cannot write {path}: {error}")
+
+
+def _create_beside(path: Path) -> BinaryIO:
+    """A new temporary file, with the lock that says it is in use."""
     while True:
-        temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        file = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp").open("xb")
         # Where a file system knows no locks, nobody can take one to remove the file, either.
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
-            return temporary, descriptor
-        os.close(descriptor)  # It was removed before it was locked.
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # It was removed before it was locked.
 
 
 def _remove_leftovers(path: Path) -> None:

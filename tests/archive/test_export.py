@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from slstream.archive import export
 from slstream.archive.export import export_session
 from slstream.archive.transport import ArchiveTransport
 from slstream.archive.verification import ArchiveReport, verify
@@ -133,6 +134,32 @@ def test_a_file_is_replaced_only_when_asked(tmp_path: Path) -> None:
     target.mkdir()
     with pytest.raises(ArchiveError, match="found one that exists"):
         exports(tmp_path, force=True)
+
+
+def test_a_file_of_somebody_else_beside_it_is_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / ".session.mcap.tmp"
+    other.write_bytes(b"mine")
+    before = {*tmp_path.iterdir()}
+    path = make_archive(tmp_path)
+    assert {*tmp_path.iterdir()} - before == {path, tmp_path / "log"}
+    assert other.read_bytes() == b"mine"
+
+
+def test_what_is_written_meanwhile_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_archive(tmp_path)
+    target = tmp_path / "again.mcap"
+
+    def verify_while_another_exports(path: Path) -> ArchiveReport:
+        target.write_bytes(b"another's")
+        return verify(path)
+
+    monkeypatch.setattr(export, "verify", verify_while_another_exports)
+    with pytest.raises(ArchiveError, match="expected a new file, found one that exists"):
+        exports(tmp_path)
+    assert target.read_bytes() == b"another's"
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -114,12 +115,11 @@ def test_one_that_is_removed_before_it_is_locked_is_made_again(
     real = fcntl.flock
     names: list[str] = []
 
-    def flock(descriptor: int, how: int) -> None:
-        temporary = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+    def flock(file: BinaryIO, how: int) -> None:
         if not names:
-            temporary.unlink()
-        names.append(temporary.name)
-        real(descriptor, how)
+            Path(file.name).unlink()
+        names.append(file.name)
+        real(file, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)
     write_atomically(tmp_path / "scaling.json", b"new")
