@@ -148,7 +148,7 @@ class Controller:
             best = now if now in good else good[-1]
             return best, "" if best == now else self._too_coarse(now)
         times = [
-            each.seconds + elements * (each.seconds_per_element + each.bytes_per_element * link)
+            each.seconds(elements) + elements * each.bytes_per_element * link
             for each in self._measures
         ]
         best = min(good, key=times.__getitem__)
@@ -190,6 +190,6 @@ def _joined(old: Measure, new: Measure) -> Measure:
     """The new look, with the least seconds."""
     return replace(
         new,
-        seconds=min((1 + FORGET) * old.seconds, new.seconds),
-        seconds_per_element=min((1 + FORGET) * old.seconds_per_element, new.seconds_per_element),
+        row_s=min((1 + FORGET) * old.row_s, new.row_s),
+        rows_s=min((1 + FORGET) * old.seconds(new.elements), new.rows_s),
     )

@@ -20,13 +20,21 @@ SAMPLE_ELEMENTS = 32_768
 class Measure:
     """Of one chain on one kind of tensor."""
 
+    elements: int
+    """Of the rows that were looked at."""
     bytes_per_element: float
-    seconds: float
-    """Of encoding and decoding whatever tensor, on this machine."""
-    seconds_per_element: float
-    """What comes to that."""
+    row_s: float
+    """Seconds of encoding and decoding the first row."""
+    rows_s: float
+    """Of all rows. Both are kept, not their difference: what disturbs a measurement only adds to
+    each, so that the least of several is nearest to the truth."""
     snr_db: float
     """See :func:`signal_to_noise_db`."""
+
+    def seconds(self, elements: int) -> float:
+        """Of encoding and decoding a tensor of so many elements, on this machine."""
+        any_s = min(self.row_s, self.rows_s)
+        return any_s + (self.rows_s - any_s) * elements / self.elements
 
 
 def sample(tensor: FloatArray) -> FloatArray:
@@ -42,13 +50,14 @@ def measure(chain: CodecChain, rows: FloatArray) -> Measure:
     Raises:
         EncodeError: a tensor that the chain refuses.
     """
-    _, _, first_s = _there_and_back(chain, rows[:1])
-    size, decoded, seconds = _there_and_back(chain, rows)
+    _, _, row_s = _there_and_back(chain, rows[:1])
+    size, decoded, rows_s = _there_and_back(chain, rows)
     elements = max(1, rows.size)
     return Measure(
+        elements=elements,
         bytes_per_element=size / elements,
-        seconds=min(first_s, seconds),
-        seconds_per_element=max(0.0, seconds - first_s) / elements,
+        row_s=row_s,
+        rows_s=rows_s,
         snr_db=signal_to_noise_db(rows, decoded),
     )
 

@@ -42,6 +42,8 @@ class Bench:
     now_s: float = 0.0
     frame_s: float = 0.1
     rungs: list[tuple[float, float, float]] = field(default_factory=lambda: list(RUNGS))
+    row_s: float = 0.0
+    tensor: FloatArray = field(default_factory=lambda: TENSOR)
     looks: int = 0
     refused: bool = False
 
@@ -58,20 +60,23 @@ class Bench:
         )
 
     def measure(self, chain: CodecChain, rows: FloatArray) -> Measure:
-        del rows
         if self.refused:
             raise EncodeError("no")
         self.looks += 1
         size, seconds, snr_db = self.rungs[self.chains.index(chain)]
         return Measure(
-            bytes_per_element=size, seconds=0.0, seconds_per_element=seconds, snr_db=snr_db
+            elements=rows.size,
+            bytes_per_element=size,
+            row_s=self.row_s,
+            rows_s=seconds * rows.size,
+            snr_db=snr_db,
         )
 
     def choose(self, frames: int = 1) -> list[Choice]:
         choices = []
         for _ in range(frames):
             self.now_s += self.frame_s
-            choices.append(self.controller.choose(TENSOR))
+            choices.append(self.controller.choose(self.tensor))
         return choices
 
     def settle(self) -> int:
@@ -190,6 +195,13 @@ def test_a_look_that_was_disturbed_counts_for_nothing() -> None:
     bench.rungs[COARSE] = (0.2, 1e-3, 13.0)  # as if the processor had been taken away
     assert bench.choose(5 * MEASURE_EVERY)[-1].rung == COARSE
     assert bench.choose(100 * MEASURE_EVERY)[-1].rung != COARSE, "it stayed so"
+
+
+def test_a_first_row_that_was_disturbed_does_not_make_a_chain_look_quick() -> None:
+    bench = Bench(link=MIDDLE, frame_s=0.01, tensor=np.ones((10_000, 100), np.float32))
+    assert bench.settle() == ROW
+    bench.row_s = 1.0  # as long as its rows, of which nothing seems to be left for the elements
+    assert {choice.rung for choice in bench.choose(4 * MEASURE_EVERY)} == {ROW}
 
 
 def test_looks_at_all_chains_every_so_many_frames() -> None:
