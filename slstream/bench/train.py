@@ -21,7 +21,7 @@ from slstream.bench.paired_seeds import CLAIM_SEEDS, delta_results, standard_err
 from slstream.bench.report import Report, Result, at_least
 from slstream.bench.shaped_link import Link
 from slstream.bench.shaped_run import ShapedRun, train
-from slstream.errors import ConfigError
+from slstream.errors import ConfigError, SlstreamError
 from slstream.party.codec_choice import check_codecs
 from slstream.party.summary import Summary
 from slstream.protocol.early_stop import LOWER_IS_BETTER
@@ -126,8 +126,13 @@ def _variant(topology: Topology, codec: str | None, schedule: str | None) -> Var
         sections["codec"] = {"forward": chosen, "backward": chosen} if both_ways else chosen
     if schedule is not None:
         sections["schedule"] = _parsed("--schedule", schedule)
-    changed = _changed(topology, **sections)
-    check_codecs(changed)
+    try:
+        changed = _changed(topology, **sections)
+        check_codecs(changed)
+    except SlstreamError as error:
+        options = {"--codec": codec, "--schedule": schedule}
+        given = [f"{name} {text}" for name, text in options.items() if text is not None]
+        raise ConfigError(f"with {' and '.join(given) or AS_IT_IS}: {error}") from error
     return Variant(name=codec or AS_IT_IS, topology=changed)
 
 

@@ -1,4 +1,7 @@
-"""A bench report as a table: single numbers as a list, families (``<name>/<number>``) as a grid."""
+"""A bench report as a table: single numbers as a list, families (``<name>/<number>``) as a grid.
+
+Families of many numbers would not fit beside each other: each of them is a list.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from rich.text import Text
 from slstream.bench.report import Report, Result
 from slstream.cli.units import human_number
 
+_GRID_NUMBERS = 6
+"""As many as have room in 80 columns."""
+
 
 def report_table(report: Report) -> RenderableType:
     """All of a report, for about 80 columns."""
@@ -17,7 +23,7 @@ def report_table(report: Report) -> RenderableType:
     families = [result for result in report.results if "/" in result.name]
     parts: list[RenderableType] = [Text(f"bench {report.bench}", style="bold")]
     if families:
-        parts += [Text(), _grid(families)]
+        parts += [Text(), *_families(families)]
     if single:
         parts += [Text(), _list(single)]
     if report.notes:
@@ -27,16 +33,33 @@ def report_table(report: Report) -> RenderableType:
     return Group(*parts)
 
 
-def _list(results: list[Result]) -> Table:
+def _families(results: list[Result]) -> list[RenderableType]:
+    cells = {_split(result): result for result in results}
+    numbers = {number: result.unit for (_, number), result in cells.items()}
+    if len(numbers) <= _GRID_NUMBERS:
+        return [_grid(cells, numbers)]
+    lists: list[RenderableType] = []
+    for family in dict.fromkeys(family for family, _ in cells):
+        own = [result for (name, _), result in cells.items() if name == family]
+        lists += [*([Text()] if lists else []), _list(own, heading=family)]
+    return lists
+
+
+def _split(result: Result) -> tuple[str, str]:
+    family, _, number = result.name.rpartition("/")
+    return family, number
+
+
+def _list(results: list[Result], *, heading: str = "result") -> Table:
     table = _table()
-    table.add_column("result")
+    table.add_column(heading, overflow="fold")
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("unit")
     table.add_column("target", no_wrap=True)
     table.add_column("holds", no_wrap=True)
     for result in results:
         table.add_row(
-            result.name,
+            _split(result)[1],
             human_number(result.value),
             result.unit,
             result.target or "",
@@ -45,11 +68,9 @@ def _list(results: list[Result]) -> Table:
     return table
 
 
-def _grid(results: list[Result]) -> Table:
+def _grid(cells: dict[tuple[str, str], Result], numbers: dict[str, str]) -> Table:
     """One row per family, one column per number; a target stands beside its value."""
-    cells = {tuple(result.name.rsplit("/", 1)): result for result in results}
     families = dict.fromkeys(family for family, _ in cells)
-    numbers = {number: result.unit for (_, number), result in cells.items()}
     table = _table()
     table.add_column("", no_wrap=True)
     for number, unit in numbers.items():

@@ -131,7 +131,7 @@ def show_session(
         # A configuration error is found before anything is written; and who asked for quiet, as
         # `run` does of its parties, knows the folder.
         if not isinstance(error, ConfigError) and not options.quiet and directory.is_dir():
-            error.add_note(f"The log and the files of this run are in {directory}/")
+            error.add_note(f"The files of this run are in {directory}/")
         raise
     if options.as_json:
         click.echo(summary.to_json(), nl=False)

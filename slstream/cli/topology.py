@@ -59,6 +59,8 @@ def schema() -> None:
 def check(topology_path: Path, names: tuple[str, ...], overrides: tuple[str, ...]) -> None:
     """Check a TOPOLOGY file: its keys, then the parties' tables, models and codecs.
 
+    Of the transport only the URL is looked at.
+
     Where a party's data is not on this machine, name those that are with --party.
     """
     from slstream.topology import Topology
@@ -67,7 +69,10 @@ def check(topology_path: Path, names: tuple[str, ...], overrides: tuple[str, ...
     parties = [topology.party(name) for name in names] or list(topology.parties)
 
     from slstream.party.preflight import check_parties
+    from slstream.transport.connect import check_url
 
+    if topology.transport is not None:
+        check_url(topology.transport)
     facts = check_parties(topology, parties)
     for fact in facts:
         cut = "x".join(map(str, fact.cut)) or "none"

@@ -368,8 +368,8 @@ class CodecSection(CodecDirections):
     """What is on the wire, for all parties and epochs unless a rule says otherwise."""
 
     choice: Literal["fixed", "adaptive"] = "fixed"
-    """`adaptive`: in each direction that neither this section nor a rule names, the sender chooses
-    from frame to frame what its link can carry quickest."""
+    """`adaptive`: forward and backward, where neither this section nor a rule names them, the
+    sender chooses from frame to frame what its link can carry quickest."""
     budget: CodecBudget = CodecBudget()
     """With `choice: adaptive`: how coarse it may become."""
     rules: Annotated[tuple[CodecRule, ...], Field(strict=False, max_length=32)] = ()

@@ -44,27 +44,46 @@ async def open_transport(
         ConfigError: the URL is malformed or its scheme is not known.
         TransportError: the log cannot be opened.
     """
-    scheme, separator, _ = url.partition(":")
-    if not separator:
-        raise ConfigError(
-            f"transport: expected a URL such as embedded:///absolute/path, found {shown(url)!r}"
-        )
+    scheme = _scheme(url)
     if scheme == "embedded":
-        return await _open_embedded(url, durability, read_only)
+        path = _embedded_path(url)
+        return await EmbeddedTransport.open(path, durability=durability, read_only=read_only)
     if scheme == "kafka":
         settings = KafkaSettings.of(url)
         return await KafkaTransport.open(
             settings, durability=durability, read_only=read_only, client=client
         )
+    opener = cast("OpenTransport", entry_points(group=ENTRY_POINT_GROUP)[scheme].load())
+    return await opener(url, durability, read_only)
+
+
+def check_url(url: str) -> None:
+    """Do what :func:`open_transport` does before it opens anything.
+
+    Raises:
+        ConfigError: the URL is malformed or its scheme is not known.
+    """
+    scheme = _scheme(url)
+    if scheme == "embedded":
+        _embedded_path(url)
+    elif scheme == "kafka":
+        KafkaSettings.of(url)
+
+
+def _scheme(url: str) -> str:
+    scheme, separator, _ = url.partition(":")
+    if not separator:
+        raise ConfigError(
+            f"transport: expected a URL such as embedded:///absolute/path, found {shown(url)!r}"
+        )
     found = entry_points(group=ENTRY_POINT_GROUP)
-    if scheme not in found.names:
+    if scheme not in {"embedded", "kafka", *found.names}:
         known = ", ".join(sorted({"embedded", "kafka", *found.names}))
         raise ConfigError(
             f"transport {shown(url)!r}: expected one of the schemes {known}, found {scheme!r}; "
             f"another scheme needs a package with an entry point in group {ENTRY_POINT_GROUP!r}"
         )
-    opener = cast("OpenTransport", found[scheme].load())
-    return await opener(url, durability, read_only)
+    return scheme
 
 
 def embedded_url(path: Path) -> str:
@@ -72,13 +91,11 @@ def embedded_url(path: Path) -> str:
     return f"embedded://{quote(str(path.absolute()))}"
 
 
-async def _open_embedded(url: str, durability: Durability, read_only: bool) -> Transport:
+def _embedded_path(url: str) -> Path:
     parts = urlsplit(url)
     if parts.netloc or not parts.path.startswith("/") or parts.query or parts.fragment:
         raise ConfigError(
             f"transport {shown(url)!r}: expected embedded:///absolute/path (three slashes: no "
             f"host, an absolute path; '?' and '#' in a path are written %3F and %23)"
         )
-    return await EmbeddedTransport.open(
-        Path(unquote(parts.path)), durability=durability, read_only=read_only
-    )
+    return Path(unquote(parts.path))

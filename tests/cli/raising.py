@@ -18,7 +18,7 @@ def _raise(error: BaseException) -> NoReturn:
 
 def _noted() -> NoReturn:
     error = Interrupted("asked to stop at step 7")
-    error.add_note("The log and the files of this run are in runs/x-1/")
+    error.add_note("The files of this run are in runs/x-1/")
     raise error
 
 

@@ -148,8 +148,7 @@ class TestOutcomes:
             (
                 "interrupted",
                 130,
-                "stopped: asked to stop at step 7\n"
-                "The log and the files of this run are in runs/x-1/\n",
+                "stopped: asked to stop at step 7\nThe files of this run are in runs/x-1/\n",
             ),
         ],
     )

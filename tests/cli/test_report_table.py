@@ -51,3 +51,35 @@ def test_families_are_a_grid(width: int) -> None:
     assert "GB/s GB/s bit dB" in lines
     assert "row_int8 4.5 >= 4 yes 3.5 >= 4 no 8 33.25" in lines
     assert "ecsq+zstd 4.5 >= 4 yes 3.5 >= 4 no 8" in lines
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_families_of_many_numbers_are_a_list_each(width: int) -> None:
+    """As those of `bench train` with several codecs."""
+    numbers = {
+        "time_to_target_s": "s",
+        "training_s": "s",
+        "wire_ratio": "x",
+        "metric_delta_points": "points",
+        "metric_delta_standard_error": "points",
+        "steps_per_s": "steps/s",
+        "wire_bytes": "bytes",
+    }
+    codecs = ("fp16", "{forward: [topk, {id: ecsq, step: 0.25}, zstd], backward: q8row}", "ecsq")
+    results = [
+        Result(name=f"{codec}/{number}", value=1234567.25 + index, unit=unit)
+        for index, codec in enumerate(codecs)
+        for number, unit in numbers.items()
+    ]
+    results[0] = at_least("fp16/time_to_target_s", 12.5, "s", 12)
+    text = rendered(report_table(report(*results, at_most("training_s", 5, "s", 6))), width)
+    assert_fits(text, width)
+    lines = words(text)
+    assert "time_to_target_s 12.5 s >= 12 yes" in lines
+    assert "training_s 5 s <= 6 yes" in lines
+    for number, unit in numbers.items():
+        shown = [line for line in lines if line.startswith(number)]
+        assert len(shown) == 3 + (number == "training_s"), "each whole"
+        assert all(unit in line for line in shown)
+    headings = [line.split()[0] for line in lines if line.endswith("value unit target holds")]
+    assert [heading[:4] for heading in headings] == ["fp16", "{for", "ecsq", "resu"]

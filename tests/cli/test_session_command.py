@@ -71,8 +71,8 @@ def test_the_outcome_is_the_status(outcome: str, code: int) -> None:
 @pytest.mark.parametrize(
     ("error", "notes"),
     [
-        (Interrupted("stopped at step 7"), ["The log and the files of this run are in runs/x-1/"]),
-        (TransportBroken("disk full"), ["The log and the files of this run are in runs/x-1/"]),
+        (Interrupted("stopped at step 7"), ["The files of this run are in runs/x-1/"]),
+        (TransportBroken("disk full"), ["The files of this run are in runs/x-1/"]),
         (DataError("no column 'id'"), []),
     ],
 )

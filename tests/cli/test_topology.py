@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from slstream.cli.topology import command
-from slstream.errors import DataError, TopologyError
+from slstream.errors import ConfigError, DataError, TopologyError
 from slstream.topology import json_schema
 from tests.party.federation import write_federation
 
@@ -41,6 +41,8 @@ def test_one_party_with_its_own_file(tmp_path: Path) -> None:
         (["--party", "bop"], TopologyError),
         (["--set", "loss=bcee"], TopologyError),
         (["--set", "parties.bob.data.path=no.csv"], DataError),
+        (["--set", "transport=kafkaa://x"], ConfigError),
+        (["--set", "transport=kafka://x:y"], ConfigError),
     ],
 )
 def test_errors_are_left_to_the_program(

@@ -7,7 +7,7 @@ import pytest
 
 from slstream.errors import ConfigError, TransportError
 from slstream.transport import connect
-from slstream.transport.connect import embedded_url, open_transport
+from slstream.transport.connect import check_url, embedded_url, open_transport
 from slstream.transport.contract import Durability, Transport
 from slstream.transport.embedded.transport import EmbeddedTransport
 from tests.transport.logs import run
@@ -51,6 +51,7 @@ def test_the_url_of_a_directory_opens_that_directory(tmp_path: Path, name: str) 
         ("embedded://relative/path", "three slashes"),
         ("embedded://", "absolute"),
         ("embedded:///path?x=1", "%3F"),
+        ("kafka://host:port", "host:9092"),
         ("kafkaesque://host", "embedded.*found 'kafkaesque'.*slstream.transports"),
     ],
 )
@@ -60,6 +61,8 @@ def test_a_bad_url_is_explained(url: str, says: str) -> None:
             await open_transport(url)
 
     run(body())
+    with pytest.raises(ConfigError, match=says):
+        check_url(url)
 
 
 def test_other_schemes_come_from_entry_points(

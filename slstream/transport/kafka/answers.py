@@ -40,7 +40,10 @@ _PASSING = {
     16: "that another broker coordinates the group",
     19: "that too few replicas are in sync (min.insync.replicas)",
     20: "that too few replicas are in sync (min.insync.replicas)",
-    INVALID_REPLICATION_FACTOR: "that it knows fewer brokers than replicas were asked for",
+    INVALID_REPLICATION_FACTOR: (
+        "that it knows fewer brokers than replicas were asked for; unless more are about to start, "
+        "lower replication_factor in the transport's URL"
+    ),
     41: "that another broker is the controller",
     74: "that another broker leads the partition",
     75: "that it does not lead the partition yet",
