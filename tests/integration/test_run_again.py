@@ -63,7 +63,7 @@ def test_a_run_goes_on_after_an_interruption(number: signal.Signals, tmp_path: P
         first.process.send_signal(number)
         assert first.end(PATIENCE_S) == 130
         assert f"interrupted by {number.name}; all parties have ended" in first.text
-        assert f"in {run} to go on" in " ".join(first.text.split())
+        assert f"run the same again with --dir {run}" in " ".join(first.text.split())
     assert processes_of(run) == []
     assert [kind for kind, _, _ in log.lobby()] == ["announce"]
     with whole_run(topology, run) as second:
