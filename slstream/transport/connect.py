@@ -20,6 +20,7 @@ OpenTransport = Callable[[str, Durability, bool], Awaitable[Transport]]
 names. The entry point's name is the URL scheme."""
 
 ENTRY_POINT_GROUP = "slstream.transports"
+_OWN_SCHEMES = frozenset({"embedded", "kafka"})
 
 
 async def open_transport(
@@ -76,9 +77,11 @@ def _scheme(url: str) -> str:
         raise ConfigError(
             f"transport: expected a URL such as embedded:///absolute/path, found {shown(url)!r}"
         )
-    found = entry_points(group=ENTRY_POINT_GROUP)
-    if scheme not in {"embedded", "kafka", *found.names}:
-        known = ", ".join(sorted({"embedded", "kafka", *found.names}))
+    if scheme in _OWN_SCHEMES:  # Without a look at all installed packages, which takes a while.
+        return scheme
+    others = entry_points(group=ENTRY_POINT_GROUP).names
+    if scheme not in others:
+        known = ", ".join(sorted(_OWN_SCHEMES | others))
         raise ConfigError(
             f"transport {shown(url)!r}: expected one of the schemes {known}, found {scheme!r}; "
             f"another scheme needs a package with an entry point in group {ENTRY_POINT_GROUP!r}"

@@ -44,24 +44,24 @@ def test_sizes_and_noise_are_those_of_the_chain() -> None:
     assert measure(chain("raw32"), np.zeros((0, 4), np.float32)).snr_db == EXACT_DB
 
 
-def test_what_a_call_takes_whatever_the_tensor_is_not_counted_by_element(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("row_s", "rows_s", "none_s", "million_s"),
+    [
+        pytest.param(0.010, 0.110, 0.010, 10.010, id="what any call takes is not for each element"),
+        pytest.param(
+            0.110, 0.010, 0.010, 0.010, id="a disturbed row makes none cost below nothing"
+        ),
+    ],
+)
+def test_seconds_are_those_of_a_call_and_of_the_elements(
+    monkeypatch: pytest.MonkeyPatch, row_s: float, rows_s: float, none_s: float, million_s: float
 ) -> None:
-    ticks = iter([0.0, 0.010, 0.0, 0.110])
+    ticks = iter([0.0, row_s, 0.0, rows_s])
     monkeypatch.setattr(measure_module, "perf_counter", lambda: next(ticks))
     found = measure(chain("fp16"), np.ones((100, 100), np.float32))
-    assert found.seconds(0) == 0.010
-    assert found.seconds(10_000) == pytest.approx(0.110)
-    assert found.seconds(1_000_000) == pytest.approx(10.010)
-
-
-def test_a_row_that_was_disturbed_does_not_make_elements_cost_less_than_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ticks = iter([0.0, 0.110, 0.0, 0.010])
-    monkeypatch.setattr(measure_module, "perf_counter", lambda: next(ticks))
-    found = measure(chain("fp16"), np.ones((100, 100), np.float32))
-    assert found.seconds(0) == found.seconds(1_000_000) == pytest.approx(0.010)
+    assert found.seconds(0) == none_s
+    assert found.seconds(10_000) == pytest.approx(rows_s)
+    assert found.seconds(1_000_000) == pytest.approx(million_s)
 
 
 def test_all_noise_is_a_finite_number_too() -> None:
