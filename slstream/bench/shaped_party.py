@@ -6,8 +6,10 @@ Takes the options with which :mod:`slstream.supervisor` starts ``slstream party`
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import logging
+import selectors
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,7 +18,7 @@ from pathlib import Path
 from slstream.bench.shaped_link import Link
 from slstream.bench.shaped_transport import ShapedTransport
 from slstream.errors import SlstreamError
-from slstream.party.runtime import run_party
+from slstream.party.runtime import PartyRuntime
 from slstream.topology import Topology
 
 
@@ -40,18 +42,30 @@ def main(arguments: Sequence[str]) -> int:
     try:
         link = Link(**given.link)
         topology = Topology.load(given.topology, given.overrides)
-        run_party(
+        runtime = PartyRuntime(
             given.party,
             topology,
-            directory=given.directory,
+            given.directory,
+            lambda progress: None,
             wrap_transport=lambda inner: ShapedTransport(
                 inner, link, seed=f"{topology.seed} {given.party}"
             ),
         )
+        with asyncio.Runner(loop_factory=_precise_loop) as runner:
+            runner.run(runtime.run())
     except SlstreamError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
+
+
+def _precise_loop() -> asyncio.AbstractEventLoop:
+    """One whose timers are not late by up to a millisecond.
+
+    The default one waits with ``epoll``, whose timeouts are whole milliseconds, rounded up: the
+    link would take as long for 100 KB as for 200.
+    """
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
 if __name__ == "__main__":

@@ -52,7 +52,6 @@ def run_party(
     directory: Path,
     on_progress: Listener | None = None,
     begin_new: bool = False,
-    wrap_transport: WrapTransport | None = None,
 ) -> Summary:
     """Run one party in this process until its session is over.
 
@@ -64,7 +63,6 @@ def run_party(
         directory: of the run; ``directory/name/`` is this party's.
         on_progress: called in this thread, at most ten times a second.
         begin_new: give unfinished sessions up for a new one; only the label party can.
-        wrap_transport: what stands between the party and the opened log; closes it.
 
     Returns:
         This party's view of the run, also written to ``directory/name/summary.json``.
@@ -74,9 +72,7 @@ def run_party(
         SlstreamError: any other failure; the peers were told where that was possible.
     """
     listener = on_progress or (lambda progress: None)
-    runtime = PartyRuntime(
-        name, topology, directory, listener, begin_new=begin_new, wrap_transport=wrap_transport
-    )
+    runtime = PartyRuntime(name, topology, directory, listener, begin_new=begin_new)
     return asyncio.run(runtime.run())
 
 
@@ -94,6 +90,14 @@ class PartyRuntime:
         wrap_transport: WrapTransport | None = None,
     ) -> None:
         """Check what can be checked without the log.
+
+        Args:
+            name: of the party.
+            topology: the federation.
+            directory: of the run.
+            listener: called in this thread, at most ten times a second.
+            begin_new: give unfinished sessions up for a new one; only the label party can.
+            wrap_transport: what stands between the party and the opened log; closes it.
 
         Raises:
             ConfigError: an unknown party or codec, a device that is not there, or a feature party
