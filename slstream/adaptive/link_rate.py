@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from math import inf
-from statistics import median
 
 _DELAYS = 3
 """Transfers of a size class that are remembered; the quickest tells the delay."""
 _RATES = 5
-"""Transfers that an estimate rests on: their median follows a change after three."""
+_RANK = 2
+"""Of the latest transfers, the second quickest by the byte tells the rate: what disturbs one only
+adds to its time, as with the delay. One that seems too quick is ignored, a slower way is followed
+after four, a quicker one after two."""
 _RATED_BYTES = 2048
 """Smaller transfers tell too little of the rate."""
 _CLASSES = 3
@@ -34,7 +36,7 @@ class LinkRate:
     def __init__(self) -> None:
         """Nothing is known."""
         self.seconds_per_byte: float | None = None
-        """The median of the latest transfers; ``None`` before the first that tells."""
+        """Of the latest transfers; ``None`` before the first that tells."""
         self._took_s: defaultdict[int, deque[float]] = defaultdict(lambda: deque(maxlen=_DELAYS))
         """By size class, the bit length of the size."""
         self._rated: deque[tuple[int, float, float]] = deque(maxlen=_RATES)
@@ -68,4 +70,4 @@ class LinkRate:
             if delays or took_s == inf:
                 bytes_took_s = min(took_s - min(delays, default=0.0), at_most_s)
                 rates.append(max(0.0, bytes_took_s) / size)
-        return median(rates) if rates else None
+        return sorted(rates)[:_RANK][-1] if rates else None

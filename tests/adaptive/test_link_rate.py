@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import random
 import sys
 import threading
+from statistics import mean
 
 import pytest
 
@@ -62,17 +64,33 @@ def test_what_was_queued_had_no_delay() -> None:
     assert rate.seconds_per_byte == pytest.approx(1e-6)
 
 
-def test_three_transfers_after_a_change_it_is_followed_and_one_late_one_is_not() -> None:
+def test_a_change_is_followed_and_what_happens_once_is_not() -> None:
     way = Way(0.02, 1e7)
     way.transfers(MESSAGE, *[FRAME] * 8)
-    way.transfers(FRAME, late_s=0.5)
-    assert way.rate.seconds_per_byte == pytest.approx(1e-7, rel=0.01)
-    way.transfers(FRAME, FRAME, FRAME, FRAME)
+    for late_s in (0.5, -0.005):
+        way.transfers(FRAME, late_s=late_s)
+        assert way.rate.seconds_per_byte == pytest.approx(1e-7, rel=0.01)
+        way.transfers(*[FRAME] * 4)
     way.bytes_per_s = 1e6
-    way.transfers(FRAME, FRAME)
+    way.transfers(*[FRAME] * 3)
     assert way.rate.seconds_per_byte == pytest.approx(1e-7, rel=0.01)
     way.transfers(FRAME)
     assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+    way.transfers(FRAME)
+    way.bytes_per_s = 1e7
+    way.transfers(FRAME)
+    assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+    way.transfers(FRAME)
+    assert way.rate.seconds_per_byte == pytest.approx(1e-7, rel=0.01)
+
+
+def test_what_makes_transfers_late_by_chance_is_hardly_taken_for_the_way() -> None:
+    way, noise, found = Way(0.02, 1e8), random.Random(0), []
+    for _ in range(300):
+        way.transfers(MESSAGE, late_s=noise.uniform(0, 0.001))
+        way.transfers(FRAME, late_s=noise.uniform(0, 0.001))  # as much as its bytes take
+        found.append(way.rate.seconds_per_byte or 0.0)
+    assert mean(found[5:]) == pytest.approx(1e-8, rel=0.15)
 
 
 @pytest.mark.parametrize("step_s", [0.1, -0.1])
