@@ -10,16 +10,24 @@ begins with the 40 bytes of slstream/frames/header.py; the first five are Conflu
 import struct
 import sys
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 HEADER = struct.Struct(">xIBBBIQHIHHHHIH")
 
 if len(sys.argv) < 3:
     sys.exit(__doc__)
 session, *options = sys.argv[1:]
-settings = {"group.id": "list-frames", "enable.auto.commit": False, "enable.partition.eof": True}
+settings = {
+    "group.id": "list-frames",
+    "enable.auto.commit": False,
+    "enable.partition.eof": True,
+    "log_level": 2,  # without a line for each attempt to connect
+}
 consumer = Consumer({**settings, **dict(option.split("=", 1) for option in options)})
-names = consumer.list_topics(timeout=10).topics
+try:
+    names = consumer.list_topics(timeout=10).topics
+except KafkaException as error:
+    sys.exit(f"expected an answer of the broker within 10 s: {error}")
 left = {name for name in names if "-to-" in name and name.endswith(f".{session}")}
 if not left:
     sys.exit(f"expected links of a session {session!r}, found none")

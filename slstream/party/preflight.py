@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from slstream.errors import DataError
 from slstream.party.codec_choice import check_codecs
 from slstream.party.device import open_device
 from slstream.party.key_file import read_key_file
@@ -42,7 +43,7 @@ def check_parties(topology: Topology, parties: Collection[Party]) -> tuple[Party
         parties: those whose data is on this machine.
 
     Raises:
-        DataError: a table or the key file cannot be used.
+        DataError: a table or the key file cannot be used, or a table has too few rows.
         ModelError: a model cannot be built or does not fit.
         TopologyError: a codec chain that no codec accepts, or a device that is not there.
     """
@@ -51,6 +52,12 @@ def check_parties(topology: Topology, parties: Collection[Party]) -> tuple[Party
         open_device(party, topology)
     read_key_file(topology)
     tables = {party.id: load_table(party, topology) for party in parties}
+    for name, table in tables.items():
+        if table.rows < topology.alignment.min_rows:
+            raise DataError(
+                f"expected at least {topology.alignment.min_rows} rows that all parties have "
+                f"(alignment.min_rows), found {table.rows} in the table of {name}"
+            )
     bases = {
         party.id: build_base(party, topology, in_features=len(tables[party.id].columns))
         for party in parties

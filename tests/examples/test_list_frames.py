@@ -109,3 +109,10 @@ def test_an_unknown_session_is_an_error(kafka: str) -> None:
     listed = list_frames("20260131-101500-7f3a2b", f"bootstrap.servers={kafka}")
     assert (listed.returncode, listed.stdout) == (1, "")
     assert "expected links of a session '20260131-101500-7f3a2b', found none" in listed.stderr
+
+
+def test_a_broker_that_is_not_there_is_an_error() -> None:
+    called = list_frames("20260131-101500-7f3a2b", "bootstrap.servers=localhost:1")
+    assert (called.returncode, called.stdout) == (1, "")
+    (line,) = called.stderr.splitlines()
+    assert line.startswith("expected an answer of the broker within 10 s: ")

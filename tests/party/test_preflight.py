@@ -29,6 +29,7 @@ def test_one_party_is_checked_without_the_data_of_others(tmp_path: Path) -> None
     ("override", "error", "message"),
     [
         ("codec.forward=nothing", TopologyError, "codec.forward: no codec is registered under id"),
+        ("alignment.min_rows=68", DataError, "found 67 in the table of alice"),
         ("alignment.key_file=no.key", DataError, "alignment.key_file: cannot read the key file"),
         ("fuse.args.out=2", ModelError, "fuse: the loss bce expects an output of"),
         ("loss=nowhere:Loss", ModelError, "loss: cannot import nowhere of nowhere:Loss"),
