@@ -117,15 +117,13 @@ class Ecsq(TensorCodec):
         """
         array = check_tensor(tensor, self.id)
         flat = array.reshape(-1)
-        maxima = np.zeros(1, np.int32)
-        quantiser.row_maxima(flat.view(np.int32), flat.size, maxima)
-        if maxima[0] >= quantiser.INFINITE:
+        largest, squares = quantiser.magnitudes(flat, flat.view(np.int32))
+        if not math.isfinite(largest):
             raise not_finite(array, self.id)
-        if maxima[0] == 0:
+        if largest == 0:
             return bytes([_ZERO])
-        largest = maxima.view(np.float32)[0]
         layout = Layout.of(TensorSpec(shape=array.shape), mask)
-        rms = math.sqrt(quantiser.sum_of_squares(flat) / layout.elements)
+        rms = math.sqrt(squares / layout.elements)
         if rms >= SMALLEST_RMS and largest <= LARGEST:
             coded = self._encode_flat(flat, layout, rms, largest, context)
             if len(coded) <= layout.raw_bytes:
@@ -137,21 +135,18 @@ class Ecsq(TensorCodec):
         flat: FloatArray,
         layout: Layout,
         rms: float,
-        largest: np.float32,
+        largest: float,
         context: CodecContext,
     ) -> bytes:
         step = np.float32(self.step * rms)
         inverse = np.float32(1.0) / step
         stochastic = self.rounding == "stochastic"
-        key_0, key_1 = quantiser.noise_keys(context)
+        key_0, key_1 = quantiser.noise_keys(context) if stochastic else (0, 0)
 
-        elements = np.empty(flat.size, np.uint8)
+        symbols = np.empty(layout.classes + flat.size, np.uint8)
+        classes, elements = symbols[: layout.classes], symbols[layout.classes :]
         quantiser.quantise_step(flat, inverse, stochastic, key_0, key_1, elements)
-        classes = layout.classify(elements)
-        row_classes, column_classes = layout.split(classes)
-        lowest = scale_context.lowest_sum(row_classes, column_classes, layout.elements)
-        contexts = np.empty(flat.size, np.uint8)
-        scale_context.fill_contexts(row_classes, column_classes, layout.width, lowest, contexts)
+        contexts, lowest = layout.fit(symbols)
 
         escapes = b""
         if largest * inverse > rans.ESCAPE // 2 - 1:
@@ -164,10 +159,10 @@ class Ecsq(TensorCodec):
             signs = sign_product.find(elements, layout, classes)
             if signs is not None:
                 sign_product.turn(elements, *layout.split(signs))
-                form, classes = _SIGNED, classes << np.uint8(1) | signs
+                form, classes[:] = _SIGNED, classes << np.uint8(1) | signs
         coded = rans.encode(
-            np.concatenate((classes, layout.select(elements))),
-            np.concatenate((layout.class_contexts(), layout.select(contexts))),
+            layout.coded(symbols),
+            layout.coded(contexts),
             (layout.classes, layout.elements),
             scale_context.ALL_CONTEXTS,
         )
@@ -234,9 +229,9 @@ def _decode_symbols(
     """Symbols of the elements, how many bytes of ``body`` they took, whether some are escaped."""
     decoder = rans.Decoder(body, scale_context.ALL_CONTEXTS, layout.classes + layout.elements)
     classes = decoder.decode(layout.class_contexts())
-    signs = classes & np.uint8(1)
+    signs = classes
     if signed:
-        classes = classes >> np.uint8(1)
+        signs, classes = classes & np.uint8(1), classes >> np.uint8(1)
     row_classes, column_classes = layout.split(classes)
     contexts = np.empty(layout.rows * layout.width, np.uint8)
     scale_context.fill_contexts(row_classes, column_classes, layout.width, lowest, contexts)

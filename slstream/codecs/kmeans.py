@@ -155,17 +155,10 @@ class KMeans(TensorCodec):
 
 def _code(symbols: ByteArray, layout: Layout) -> bytes:
     """Entropy code indices, in contexts that take them for magnitudes: levels are in that order."""
-    classes = layout.classify(symbols)
-    row_classes, column_classes = layout.split(classes)
-    lowest = scale_context.lowest_sum(row_classes, column_classes, symbols.size)
-    contexts = np.empty(symbols.size, np.uint8)
-    scale_context.fill_contexts(row_classes, column_classes, layout.width, lowest, contexts)
-    return bytes((lowest,)) + rans.encode(
-        np.concatenate((classes, symbols)),
-        np.concatenate((layout.class_contexts(), contexts)),
-        (layout.classes, symbols.size),
-        scale_context.ALL_CONTEXTS,
-    )
+    symbols = np.concatenate((np.empty(layout.classes, np.uint8), symbols))
+    contexts, lowest = layout.fit(symbols)
+    spans = (layout.classes, layout.elements)
+    return bytes((lowest,)) + rans.encode(symbols, contexts, spans, scale_context.ALL_CONTEXTS)
 
 
 def _decode_symbols(body: ByteArray, layout: Layout) -> ByteArray:

@@ -174,6 +174,22 @@ def sum_of_squares(x: FloatArray) -> Scalar:
     return total
 
 
+@kernel("Tuple((f4, f8))(const f4[::1], const i4[::1])")
+def magnitudes(x: FloatArray, bits: IntArray) -> tuple[Scalar, Scalar]:
+    """The largest ``abs(x)``, 0 without elements, and the sum of squares.
+
+    Args:
+        x: the tensor, flat.
+        bits: its view as int32.
+
+    Returns:
+        The first one is NaN or Inf when any element is.
+    """
+    maxima = np.zeros(1, np.int32)
+    row_maxima(bits, max(bits.size, 1), maxima)
+    return maxima.view(np.float32)[0], sum_of_squares(x)
+
+
 @kernel("void(const f4[::1], f4, b1, u4, u4, u1[::1])")
 def quantise_step(
     x: FloatArray,
@@ -203,22 +219,6 @@ def quantise_step(
             k = np.int32(np.floor(part[j] * inverse + noise[j]))
             zigzag = np.int32(np.int32(k << 1) ^ np.int32(k >> 31))
             codes[j] = np.uint8(min(zigzag, np.int32(255)))
-
-
-@kernel("void(const u1[::1], i4[::1], i4[::1])")
-def sum_magnitudes(symbols: ByteArray, row_sums: IntArray, column_sums: IntArray) -> None:
-    """Set the sums of ``min(abs(k), 127)`` of the rows and of the columns of a matrix."""
-    width = column_sums.size
-    column_sums[:] = 0
-    for r in range(row_sums.size):
-        row = symbols[r * width : (r + 1) * width]
-        total = np.int32(0)
-        for j in range(width):
-            magnitude = np.int32(np.int32(np.int32(row[j]) + np.int32(1)) >> 1)
-            magnitude = min(magnitude, np.int32(127))
-            total += magnitude
-            column_sums[j] += magnitude
-        row_sums[r] = total
 
 
 @kernel("void(const f4[::1], f4, b1, u4, u4, const i8[::1], i8[::1])")

@@ -53,28 +53,10 @@ def encode(symbols: ByteArray, contexts: ByteArray, spans: Sequence[int], total:
     Returns:
         Tables, states (u32 little-endian) and words (u16 little-endian).
     """
-    counts = np.zeros((total, SYMBOLS), np.int32)
-    count_symbols(symbols, contexts, counts)
-    normalise(counts)
-    tables = np.zeros(total * 4 * SYMBOLS, np.uint8)
-    tables = tables[: write_tables(counts, tables)]
-
-    reciprocals = np.zeros(total * SYMBOLS, np.uint64)
-    intervals = np.zeros(total * SYMBOLS, np.uint32)
-    encode_tables(counts, reciprocals, intervals)
-    states = np.full(STATES, _LOW, np.uint64)
-    words = np.empty(symbols.size + 1, np.uint16)
-    position = symbols.size
-    last = symbols.size
-    for size in reversed(spans):
-        part = slice(last - size, last)
-        position = encode_span(
-            symbols[part], contexts[part], reciprocals, intervals, states, words, position
-        )
-        last -= size
-    return b"".join(
-        (tables.tobytes(), states.astype("<u4").tobytes(), words[position + 1 :].tobytes())
-    )
+    tables = total * 4 * SYMBOLS
+    out = np.empty(tables + 4 * STATES + 2 * symbols.size, np.uint8)
+    size = encode_all(symbols, contexts, np.array(spans, np.int64), total, out)
+    return out[:size].tobytes()
 
 
 class Decoder:
@@ -90,27 +72,21 @@ class Decoder:
     """
 
     def __init__(self, data: ByteArray, total: int, symbols: int) -> None:
-        frequencies = np.zeros((total, SYMBOLS), np.int32)
-        size = read_tables(data, frequencies)
-        start = size + 4 * STATES
-        if size < 0 or start > data.size:
+        self._slots = np.zeros(total * TOTAL, np.uint32)
+        self._states = np.empty(STATES, np.uint32)
+        # No symbol takes more than one word: a foreign length never decides how much is kept.
+        self._words = np.zeros(min(data.size // 2, symbols) + STATES + 1, np.uint16)
+        self._start, self._real, self.has_escapes = open_all(
+            data, total, symbols, self._slots, self._states, self._words
+        )
+        """Where the words begin; how many there are; whether any context has a frequency for
+        ESCAPE: without, no symbol can be one."""
+        if self._start < 0:
             raise DecodeError(
                 f"expected frequency tables and {STATES} coder states; "
                 f"the {data.size} bytes do not hold them"
             )
-        self.has_escapes = bool(frequencies[:, ESCAPE].any())
-        """Whether any context has a frequency for ESCAPE; without, no symbol can be one."""
-        self._slots = np.zeros(total * TOTAL, np.uint32)
-        decode_tables(frequencies, self._slots)
-        self._states = np.frombuffer(data[size:start].tobytes(), "<u4").copy()
-        # No symbol takes more than one word: a foreign length never decides how much is kept.
-        self._real = min((data.size - start) // 2, symbols)
-        self._words = np.zeros(self._real + STATES + 1, np.uint16)
-        self._words[: self._real] = np.frombuffer(
-            data[start : start + 2 * self._real].tobytes(), "<u2"
-        )
         self._position = 0
-        self._start = start
 
     def decode(self, contexts: ByteArray) -> ByteArray:
         """The next ``contexts.size`` symbols: uint8 [n]."""
@@ -129,7 +105,7 @@ class Decoder:
         Raises:
             DecodeError: too few words, or states that no encoder starts from.
         """
-        if self._position > self._real or np.any(self._states != _LOW):
+        if self._position > self._real or self._states.tolist() != STATES * [_LOW]:
             raise DecodeError(
                 f"the coder's words do not decode: used {self._position} of {self._real}, "
                 f"final states {self._states.tolist()}, expected {_LOW} each"
@@ -482,3 +458,98 @@ def decode_span(
         )
         position = min(position, end)
     return position
+
+
+# Each call of a kernel, and each array that Python makes, costs some microseconds after the model
+# was computed, as its code is no longer in the processor's caches: these two do all at once.
+
+
+@kernel("i8(const u1[::1], const u1[::1], const i8[::1], i8, u1[::1])")
+def encode_all(
+    symbols: ByteArray,
+    contexts: ByteArray,
+    spans: npt.NDArray[np.int64],
+    total: Scalar,
+    out: ByteArray,
+) -> Scalar:
+    """What :func:`encode` does; returns the number of bytes written.
+
+    Args:
+        symbols: uint8 [n].
+        contexts: uint8 [n].
+        spans: they sum to n.
+        total: number of contexts.
+        out: ``4 * SYMBOLS`` bytes a context, 4 a state and 2 a symbol.
+    """
+    counts = np.zeros((total, SYMBOLS), np.int32)
+    count_symbols(symbols, contexts, counts)
+    normalise(counts)
+    out[: total * 4 * SYMBOLS] = 0
+    size = write_tables(counts, out)
+    reciprocals = np.zeros(total * SYMBOLS, np.uint64)
+    intervals = np.zeros(total * SYMBOLS, np.uint32)
+    encode_tables(counts, reciprocals, intervals)
+
+    states = np.full(STATES, np.uint64(_LOW), np.uint64)
+    words = np.empty(symbols.size + 1, np.uint16)
+    position = np.uint64(symbols.size)
+    end = symbols.size
+    for i in range(spans.size - 1, -1, -1):
+        begin = end - spans[i]
+        position = encode_span(
+            symbols[begin:end], contexts[begin:end], reciprocals, intervals, states, words, position
+        )
+        end = begin
+
+    for i in range(STATES):
+        for b in range(4):
+            out[size + b] = np.uint8(states[i] >> np.uint64(8 * b))
+        size += 4
+    for i in range(np.int64(position) + 1, words.size):
+        out[size] = np.uint8(words[i])
+        out[size + 1] = np.uint8(words[i] >> 8)
+        size += 2
+    return size
+
+
+@kernel("Tuple((i8, i8, b1))(const u1[::1], i8, i8, u4[::1], u4[::1], u2[::1])")
+def open_all(
+    data: ByteArray,
+    total: Scalar,
+    symbols: Scalar,
+    slots: TableArray,
+    states: TableArray,
+    words: WordArray,
+) -> tuple[Scalar, Scalar, Scalar]:
+    """Read what stands before the words, and the words.
+
+    Args:
+        data: foreign bytes.
+        total: number of contexts.
+        symbols: how many will be decoded; no more words are read.
+        slots: zeros, ``TOTAL`` a context; filled as :func:`decode_tables` does.
+        states: STATES, filled.
+        words: zeros, more than half the bytes or the symbols, whichever is less; filled.
+
+    Returns:
+        Where the words begin, -1 when there are no tables and states; the number of words; whether
+        a context has a frequency for ESCAPE.
+    """
+    frequencies = np.zeros((total, SYMBOLS), np.int32)
+    at = read_tables(data, frequencies)
+    if at < 0 or at + 4 * STATES > data.size:
+        return -1, 0, False
+    decode_tables(frequencies, slots)
+    has_escapes = False
+    for c in range(total):
+        has_escapes |= frequencies[c, ESCAPE] > 0
+    for i in range(STATES):
+        state = np.uint32(0)
+        for b in range(4):
+            state |= np.uint32(data[at + b]) << np.uint32(8 * b)
+        states[i] = state
+        at += 4
+    real = min((data.size - at) // 2, symbols)
+    for i in range(real):
+        words[i] = np.uint16(data[at + 2 * i]) | np.uint16(data[at + 2 * i + 1]) << np.uint16(8)
+    return at, real, has_escapes

@@ -16,14 +16,15 @@ and so their contexts; the mean of a row or column is over what is left of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from slstream.codecs.contract import TensorSpec
 from slstream.codecs.kernel import Scalar, kernel
-from slstream.codecs.quantiser import sum_magnitudes
 
 BoolArray = npt.NDArray[np.bool_]
 ByteArray = npt.NDArray[np.uint8]
@@ -63,15 +64,8 @@ class Layout:
     @classmethod
     def of(cls, spec: TensorSpec, mask: BoolArray | None = None) -> Layout:
         """Rows are the batch dimension; a 1-D tensor is one row."""
-        rows = spec.shape[0] if len(spec.shape) > 1 else 1
-        width = spec.elements // rows if rows else 0
-        return cls(
-            rows=rows,
-            width=width,
-            row_classes=rows if rows > 1 and width >= FEWEST else 0,
-            column_classes=width if width > 1 and rows >= FEWEST else 0,
-            mask=None if mask is None else mask.reshape(-1),
-        )
+        whole = _layout_of(spec.shape)
+        return whole if mask is None else replace(whole, mask=mask.reshape(-1))
 
     @property
     def classes(self) -> int:
@@ -110,25 +104,46 @@ class Layout:
         restore(np.append(selected, np.uint8(0)), self.mask.view(np.uint8), values)
         return values
 
-    def classify(self, elements: ByteArray) -> ByteArray:
-        """Classes of the rows and then of the columns: uint8 [classes].
+    def coded(self, values: ByteArray) -> ByteArray:
+        """Of one value per class and element those that are coded."""
+        if self.mask is None:
+            return values
+        return np.concatenate((values[: self.classes], self.select(values[self.classes :])))
+
+    def fit(self, symbols: ByteArray) -> tuple[ByteArray, int]:
+        """Find the classes of a matrix, and the contexts that they give.
 
         Args:
-            elements: symbols [rows * width], 0 where the mask leaves them out.
+            symbols: uint8 [classes + rows * width]: the classes, which are filled in, and the
+                elements, 0 where the mask leaves them out.
+
+        Returns:
+            The contexts of all symbols, and the sum of classes that context 0 stands for.
         """
-        classes = np.empty(self.classes, np.uint8)
-        if self.classes == 0:
-            return classes
-        row_sums, column_sums = self._sums(elements)
+        contexts = np.empty(symbols.size, np.uint8)
         if self.mask is not None:
-            # As if what the mask leaves out were like the rest: no mean is above 127 then either.
-            row_counts, column_counts = self._sums(self.mask.view(np.uint8))
-            row_sums = _extrapolate(row_sums, row_counts, self.width)
-            column_sums = _extrapolate(column_sums, column_counts, self.rows)
-        row_classes, column_classes = self.split(classes)
+            self._classify_masked(symbols, self.mask)
+        lowest = fit_all(
+            symbols,
+            self.rows,
+            self.width,
+            self.row_classes,
+            self.column_classes,
+            self.elements,
+            self.mask is None,
+            contexts,
+        )
+        return contexts, lowest
+
+    def _classify_masked(self, symbols: ByteArray, mask: BoolArray) -> None:
+        """As if what the mask leaves out were like the rest: no mean is above 127 then either."""
+        row_sums, column_sums = self._sums(symbols[self.classes :])
+        row_counts, column_counts = self._sums(mask.view(np.uint8))
+        row_sums = _extrapolate(row_sums, row_counts, self.width)
+        column_sums = _extrapolate(column_sums, column_counts, self.rows)
+        row_classes, column_classes = self.split(symbols[: self.classes])
         classify(row_sums[: self.row_classes], self.width, row_classes)
         classify(column_sums[: self.column_classes], self.rows, column_classes)
-        return classes
 
     def _sums(self, symbols: ByteArray) -> tuple[IntArray, IntArray]:
         rows, columns = np.empty(self.rows, np.int32), np.empty(self.width, np.int32)
@@ -136,15 +151,48 @@ class Layout:
         return rows, columns
 
     def class_contexts(self) -> ByteArray:
-        """Contexts of the classes: uint8 [classes]."""
-        contexts = np.full(self.classes, COLUMN_CLASSES, np.uint8)
-        contexts[: self.row_classes] = ROW_CLASSES
-        return contexts
+        """Contexts of the classes: uint8 [classes], not to be changed."""
+        return _class_contexts(self.row_classes, self.column_classes)
+
+
+@lru_cache(maxsize=64)
+def _layout_of(shape: tuple[int, ...]) -> Layout:
+    rows = shape[0] if len(shape) > 1 else 1
+    width = math.prod(shape) // rows if rows else 0
+    return Layout(
+        rows=rows,
+        width=width,
+        row_classes=rows if rows > 1 and width >= FEWEST else 0,
+        column_classes=width if width > 1 and rows >= FEWEST else 0,
+    )
+
+
+@lru_cache(maxsize=64)
+def _class_contexts(rows: int, columns: int) -> ByteArray:
+    contexts = np.repeat(np.array([ROW_CLASSES, COLUMN_CLASSES], np.uint8), (rows, columns))
+    contexts.flags.writeable = False
+    return contexts
 
 
 def _extrapolate(sums: IntArray, counts: IntArray, full: int) -> IntArray:
     """What the sums of ``counts`` elements would be for ``full``; 0 for none."""
     return (sums.astype(np.int64) * full // np.maximum(counts, 1)).astype(np.int32)
+
+
+@kernel("void(const u1[::1], i4[::1], i4[::1])")
+def sum_magnitudes(symbols: ByteArray, row_sums: IntArray, column_sums: IntArray) -> None:
+    """Set the sums of ``min(abs(k), 127)`` of the rows and of the columns of a matrix."""
+    width = column_sums.size
+    column_sums[:] = 0
+    for r in range(row_sums.size):
+        row = symbols[r * width : (r + 1) * width]
+        total = np.int32(0)
+        for j in range(width):
+            magnitude = np.int32(np.int32(np.int32(row[j]) + np.int32(1)) >> 1)
+            magnitude = min(magnitude, np.int32(127))
+            total += magnitude
+            column_sums[j] += magnitude
+        row_sums[r] = total
 
 
 @kernel("void(const i4[::1], i8, u1[::1])")
@@ -211,6 +259,46 @@ def fill_contexts(
         row = out[r * width : (r + 1) * width]
         for j in range(width):
             row[j] = np.uint8(min(max(np.int32(columns[j] + base), np.int32(0)), last))
+
+
+@kernel("i8(u1[::1], i8, i8, i8, i8, i8, b1, u1[::1])")
+def fit_all(
+    symbols: ByteArray,
+    rows: Scalar,
+    width: Scalar,
+    row_classes: Scalar,
+    column_classes: Scalar,
+    elements: Scalar,
+    classifies: bool,
+    contexts: ByteArray,
+) -> Scalar:
+    """What :meth:`Layout.fit` does, at once: a call takes longer than some of the parts.
+
+    Args:
+        symbols: uint8 [row_classes + column_classes + rows * width].
+        rows: of the matrix.
+        width: of the matrix.
+        row_classes: ``rows`` or 0.
+        column_classes: ``width`` or 0.
+        elements: that are coded.
+        classifies: whether the classes are to be filled in.
+        contexts: of the symbols, filled.
+
+    Returns:
+        The sum of classes that context 0 stands for.
+    """
+    classes = row_classes + column_classes
+    of_rows, of_columns = symbols[:row_classes], symbols[row_classes:classes]
+    if classifies:
+        row_sums, column_sums = np.empty(rows, np.int32), np.empty(width, np.int32)
+        sum_magnitudes(symbols[classes:], row_sums, column_sums)
+        classify(row_sums[:row_classes], width, of_rows)
+        classify(column_sums[:column_classes], rows, of_columns)
+    lowest = lowest_sum(of_rows, of_columns, elements)
+    contexts[:row_classes] = ROW_CLASSES
+    contexts[row_classes:classes] = COLUMN_CLASSES
+    fill_contexts(of_rows, of_columns, width, lowest, contexts[classes:])
+    return lowest
 
 
 @kernel("void(const u1[::1], const u1[::1], u1[::1])")

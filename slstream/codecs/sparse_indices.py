@@ -28,7 +28,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from slstream.codecs import quantiser, rans, scale_context
+from slstream.codecs import rans, scale_context
 from slstream.codecs.contract import TensorSpec
 from slstream.codecs.kept_elements import Groups
 from slstream.codecs.kernel import Scalar, kernel
@@ -190,7 +190,7 @@ def _decode_gaps(data: ByteArray, groups: Groups) -> tuple[ByteArray, int]:
 
 def _encode_modelled(mask: ByteArray, layout: Layout) -> bytes:
     rows, columns = np.empty(layout.rows, np.int32), np.empty(layout.width, np.int32)
-    quantiser.sum_magnitudes(mask, rows, columns)
+    scale_context.sum_magnitudes(mask, rows, columns)
     symbols = np.empty(layout.classes + mask.size, np.uint8)
     symbols[layout.classes :] = mask
     of_rows = symbols[: layout.row_classes]

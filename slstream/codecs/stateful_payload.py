@@ -34,12 +34,10 @@ def magnitudes(array: FloatArray, codec_id: str) -> tuple[float, float]:
         EncodeError: it holds NaN or Inf.
     """
     flat = array.reshape(-1)
-    maxima = np.zeros(1, np.int32)
-    quantiser.row_maxima(flat.view(np.int32), max(flat.size, 1), maxima)
-    if maxima[0] >= quantiser.INFINITE:
+    largest, squares = quantiser.magnitudes(flat, flat.view(np.int32))
+    if not math.isfinite(largest):
         raise payload.not_finite(array, codec_id)
-    mean_square = quantiser.sum_of_squares(flat) / max(flat.size, 1)
-    return math.sqrt(mean_square), float(maxima.view(np.float32)[0])
+    return math.sqrt(squares / max(flat.size, 1)), largest
 
 
 def encode_raw(array: FloatArray, history: int) -> bytes:

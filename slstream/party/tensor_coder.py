@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -139,7 +138,7 @@ class TensorCoder:
             if not all_finite(tensor):  # raw32 would send them
                 raise self._diverged(place, "holds NaN or infinite values")
             try:
-                data = self._encoded(tensor, self._context(rows, place))
+                data = self._encoded(tensor, self._context(rows, place, self.state))
             except EncodeError as error:
                 why = f"cannot be encoded by {self.chain}: {error}"
                 raise self._diverged(place, why) from error
@@ -209,7 +208,7 @@ class TensorCoder:
         state: CodecState | None,
     ) -> npt.NDArray[np.float32]:
         spec = TensorSpec(shape=(len(rows), *self.cut))
-        context = replace(self._context(rows, place), state=state)
+        context = self._context(rows, place, state)
         return self._accepted(lambda: self.chain.decode(payload, spec, context), place, where)
 
     def _decoded_there(
@@ -223,7 +222,7 @@ class TensorCoder:
         spec = TensorSpec(shape=(len(rows), *self.cut))
         if spec.raw_bytes < PAYS_FROM_BYTES:
             return None
-        context, device = self._context(rows, place), self._device.torch
+        context, device = self._context(rows, place, self.state), self._device.torch
 
         def decode() -> torch.Tensor:
             return codec.decode(self.chain.decompress(payload, spec), spec, context, device)
@@ -242,14 +241,14 @@ class TensorCoder:
     def _is_kept(self) -> bool:
         return self._recent.wanted and self.kind is FrameKind.ACTIVATION
 
-    def _context(self, rows: RowArray, place: Place) -> CodecContext:
+    def _context(self, rows: RowArray, place: Place, state: CodecState | None) -> CodecContext:
         epoch, step, micro_batch = place
         return CodecContext(
             seed=self._seed,
             counter=epoch << 40 | step << 8 | micro_batch,
             forward=self._recent.get(place) if self.chain.needs_forward else None,
             rows=rows,
-            state=self.state,
+            state=state,
         )
 
     def _diverged(self, place: Place, why: str) -> SessionAborted:

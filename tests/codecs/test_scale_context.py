@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from slstream.codecs import scale_context
@@ -31,6 +32,16 @@ def test_the_layout_follows_from_the_shape(
     )
     contexts = layout.class_contexts()
     assert contexts.tolist() == [8] * row_classes + [9] * column_classes
+
+
+@pytest.mark.parametrize("width", [1, 3, 4, 64, 77])
+def test_magnitudes_are_summed_by_row_and_column(width: int) -> None:
+    symbols = np.random.default_rng(0).integers(0, 256, (50, width), np.uint8)
+    rows, columns = np.empty(50, np.int32), np.empty(width, np.int32)
+    scale_context.sum_magnitudes(symbols.reshape(-1), rows, columns)
+    magnitudes = np.minimum((symbols.astype(int) + 1) // 2, 127)
+    assert np.array_equal(rows, magnitudes.sum(axis=1))
+    assert np.array_equal(columns, magnitudes.sum(axis=0))
 
 
 def test_a_class_is_the_rounded_logarithm_of_the_mean() -> None:
@@ -95,6 +106,30 @@ def test_a_mask_takes_out_and_puts_back_in_order() -> None:
     assert whole.restore(values) is values
 
 
+def classes_of(layout: Layout, elements: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """And what follows from them."""
+    symbols = np.full(layout.classes + elements.size, 77, np.uint8)
+    symbols[layout.classes :] = elements.reshape(-1)
+    contexts, lowest = layout.fit(symbols)
+    classes = symbols[: layout.classes]
+    assert np.array_equal(symbols[layout.classes :], elements.reshape(-1)), "they stay"
+    assert np.array_equal(contexts[: layout.classes], layout.class_contexts())
+    rows, columns = layout.split(classes)
+    assert lowest == scale_context.lowest_sum(rows, columns, layout.elements)
+    expected = np.empty(elements.size, np.uint8)
+    scale_context.fill_contexts(rows, columns, layout.width, lowest, expected)
+    assert np.array_equal(contexts[layout.classes :], expected)
+    assert layout.coded(contexts).size == layout.classes + layout.elements
+    assert np.array_equal(
+        layout.coded(symbols)[layout.classes :], layout.select(symbols[layout.classes :])
+    )
+    return classes
+
+
+def test_a_matrix_without_classes_has_one_context() -> None:
+    assert classes_of(Layout.of(TensorSpec(shape=(31, 31))), np.arange(961) % 7).size == 0
+
+
 def test_classes_are_over_what_a_mask_leaves() -> None:
     """A row or column of equal magnitudes has one class, however much of it is left."""
     rng = np.random.default_rng(4)
@@ -103,8 +138,8 @@ def test_classes_are_over_what_a_mask_leaves() -> None:
     mask[7], mask[:, 11] = False, False
     magnitudes = np.repeat(np.arange(300) % 100 + 1, 200).reshape(spec.shape)
     for symbols in (2 * magnitudes, np.full(spec.shape, 254)):
-        whole = Layout.of(spec).classify(symbols.astype(np.uint8).reshape(-1))
-        masked = Layout.of(spec, mask).classify((symbols * mask).astype(np.uint8).reshape(-1))
+        whole = classes_of(Layout.of(spec), symbols)
+        masked = classes_of(Layout.of(spec, mask), symbols * mask)
         rows, masked_rows = whole[:300], masked[:300]
         assert masked_rows[7] == masked[300 + 11] == 0
         assert np.array_equal(np.delete(masked_rows, 7), np.delete(rows, 7))

@@ -21,8 +21,10 @@ def values_of(symbols: ByteArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int
 
 
 def found(values: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> ByteArray | None:
-    symbols, layout = symbols_of(values), Layout.of(TensorSpec(shape=values.shape))
-    return find(symbols, layout, layout.classify(symbols))
+    layout = Layout.of(TensorSpec(shape=values.shape))
+    symbols = np.concatenate((np.empty(layout.classes, np.uint8), symbols_of(values)))
+    layout.fit(symbols)
+    return find(symbols[layout.classes :], layout, symbols[: layout.classes])
 
 
 def test_what_follows_from_rows_and_columns_is_found() -> None:
