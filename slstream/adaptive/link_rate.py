@@ -21,6 +21,10 @@ _RANK = 2
 """Of the latest transfers, the second quickest by the byte tells the rate: what disturbs one only
 adds to its time, as with the delay. One that seems too quick is ignored, a slower way is followed
 after four, a quicker one after two."""
+_BLUR_S = 0.001
+"""What is shorter tells nothing: timestamps are whole milliseconds, and threads wake when they may.
+So a transfer tells a range of rates, and the estimate stays as it was while it is in that range.
+It begins with the quickest: larger transfers are then sent, and tell more."""
 _RATED_BYTES = 2048
 """Smaller transfers tell too little of the rate."""
 _CLASSES = 3
@@ -63,11 +67,16 @@ class LinkRate:
         self.seconds_per_byte = self._estimate()
 
     def _estimate(self) -> float | None:
-        rates = []
+        lowest, highest = [], []
         for size, took_s, at_most_s in self._rated:
             below = size.bit_length() - _CLASSES
             delays = [min(took) for bits, took in self._took_s.items() if bits <= below]
             if delays or took_s == inf:
                 bytes_took_s = min(took_s - min(delays, default=0.0), at_most_s)
-                rates.append(max(0.0, bytes_took_s) / size)
-        return sorted(rates)[:_RANK][-1] if rates else None
+                lowest.append(max(0.0, bytes_took_s - _BLUR_S) / size)
+                highest.append(max(0.0, bytes_took_s) / size)
+        if not highest:
+            return None
+        low, high = (sorted(each)[:_RANK][-1] for each in (lowest, highest))
+        before = self.seconds_per_byte
+        return low if before is None else min(max(before, low), high)

@@ -6,14 +6,13 @@ import math
 import random
 import sys
 import threading
-from statistics import mean
 
 import pytest
 
 from slstream.adaptive.link_rate import LinkRate
 
 MESSAGE = 300
-FRAME = 100_000
+FRAME = 1_000_000
 
 
 class Way:
@@ -40,7 +39,7 @@ def test_nothing_is_known_before_a_transfer_can_be_compared() -> None:
     way.transfers(FRAME, FRAME, FRAME // 2)
     assert way.rate.seconds_per_byte is None
     way.transfers(MESSAGE)
-    assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+    assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.02)
 
 
 @pytest.mark.parametrize("clock_s", [0.0, -3600.0, 3600.0])
@@ -48,49 +47,64 @@ def test_nothing_is_known_before_a_transfer_can_be_compared() -> None:
 def test_the_delay_and_the_clocks_do_not_count(delay_s: float, clock_s: float) -> None:
     way = Way(delay_s, 1e6, clock_s=clock_s)
     way.transfers(MESSAGE, FRAME, FRAME)
-    assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+    assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.02)
 
 
 def test_what_a_transfer_cannot_have_taken_does_not_count() -> None:
     way = Way(0.02, 1e6)
     way.transfers(MESSAGE)
     way.transfers(FRAME, FRAME, late_s=6.0, at_most_s=0.2)
-    assert way.rate.seconds_per_byte == pytest.approx(2e-6)
+    assert way.rate.seconds_per_byte == pytest.approx(2e-7, rel=0.02)
 
 
 def test_what_was_queued_had_no_delay() -> None:
     rate = LinkRate()
-    rate.add_queued(FRAME, 0.1)
-    assert rate.seconds_per_byte == pytest.approx(1e-6)
+    rate.add_queued(FRAME, 1.0)
+    assert rate.seconds_per_byte == pytest.approx(1e-6, rel=0.02)
 
 
 def test_a_change_is_followed_and_what_happens_once_is_not() -> None:
     way = Way(0.02, 1e7)
     way.transfers(MESSAGE, *[FRAME] * 8)
-    for late_s in (0.5, -0.005):
+    for late_s in (0.5, -0.05):
         way.transfers(FRAME, late_s=late_s)
-        assert way.rate.seconds_per_byte == pytest.approx(1e-7, rel=0.01)
+        assert way.rate.seconds_per_byte == pytest.approx(1e-7, rel=0.02)
         way.transfers(*[FRAME] * 4)
     way.bytes_per_s = 1e6
     way.transfers(*[FRAME] * 3)
-    assert way.rate.seconds_per_byte == pytest.approx(1e-7, rel=0.01)
+    assert way.rate.seconds_per_byte == pytest.approx(1e-7, rel=0.02)
     way.transfers(FRAME)
-    assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+    assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.02)
     way.transfers(FRAME)
     way.bytes_per_s = 1e7
     way.transfers(FRAME)
-    assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+    assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.02)
     way.transfers(FRAME)
-    assert way.rate.seconds_per_byte == pytest.approx(1e-7, rel=0.01)
+    assert way.rate.seconds_per_byte == pytest.approx(1e-7, rel=0.02)
 
 
-def test_what_makes_transfers_late_by_chance_is_hardly_taken_for_the_way() -> None:
-    way, noise, found = Way(0.02, 1e8), random.Random(0), []
+def test_what_makes_transfers_late_by_chance_is_not_taken_for_the_way() -> None:
+    way, noise, found = Way(0.02, 1e9), random.Random(0), []
     for _ in range(300):
         way.transfers(MESSAGE, late_s=noise.uniform(0, 0.001))
         way.transfers(FRAME, late_s=noise.uniform(0, 0.001))  # as much as its bytes take
-        found.append(way.rate.seconds_per_byte or 0.0)
-    assert mean(found[5:]) == pytest.approx(1e-8, rel=0.15)
+        found.append(way.rate.seconds_per_byte)
+    assert len(set(found[50:])) < 20, "the range of most holds what was estimated"
+    assert found[-1] == pytest.approx(5e-10, abs=5e-10)
+
+
+def test_transfers_that_are_over_at_once_do_not_make_one_forget() -> None:
+    """A link is known from large frames; then smaller ones are sent, which tell little of it."""
+    way, noise = Way(0.02, 1e8), random.Random(1)
+    way.transfers(MESSAGE, *[FRAME] * 5)
+    known = way.rate.seconds_per_byte
+    assert known == pytest.approx(1e-8, rel=0.11)
+    for _ in range(100):
+        way.transfers(FRAME // 20, late_s=noise.uniform(0, 0.0005))
+        assert way.rate.seconds_per_byte == known
+    way.bytes_per_s = 1e7
+    way.transfers(*[FRAME // 20] * 5)
+    assert way.rate.seconds_per_byte == pytest.approx(1e-7, rel=0.25)
 
 
 @pytest.mark.parametrize("step_s", [0.1, -0.1])
@@ -101,7 +115,7 @@ def test_a_delay_that_changes_or_a_clock_that_is_set_is_noticed_by_messages(step
     way.transfers(*[FRAME] * 9)
     assert way.rate.seconds_per_byte is not None
     way.transfers(*[MESSAGE] * 3, *[FRAME] * 5)
-    assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+    assert way.rate.seconds_per_byte == pytest.approx(1e-6, rel=0.02)
 
 
 def test_bytes_never_take_negative_time() -> None:
@@ -127,7 +141,7 @@ def test_one_thread_may_look_while_another_notes() -> None:
 
     def look() -> None:
         while not done.is_set():
-            if way.rate.seconds_per_byte != pytest.approx(1e-6, rel=0.01):
+            if way.rate.seconds_per_byte != pytest.approx(1e-6, rel=0.02):
                 wrong.append(way.rate.seconds_per_byte)
 
     interval = sys.getswitchinterval()

@@ -25,9 +25,9 @@ def test_what_the_peer_sees_is_added() -> None:
     assert alice.seconds_per_byte is None
     feed(bob, from_log=1e6)
     alice.heed(bob.headers())
-    assert alice.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+    assert alice.seconds_per_byte == pytest.approx(1e-6, rel=0.02)
     feed(alice, to_log=1e6)
-    assert alice.seconds_per_byte == pytest.approx(2e-6, rel=0.01)
+    assert alice.seconds_per_byte == pytest.approx(2e-6, rel=0.02)
     assert bob.seconds_per_byte is None
 
 
@@ -37,7 +37,7 @@ def test_a_rate_is_told_once_and_again_when_it_has_changed() -> None:
     feed(speed, from_log=1e6)
     ((name, value),) = speed.headers()
     assert name == "rate"
-    assert int(value) == pytest.approx(1e6, rel=0.01)
+    assert int(value) == pytest.approx(1e6, rel=0.02)
     assert speed.headers() == ()
     feed(speed, from_log=1.1e6)
     assert speed.headers() == ()
@@ -67,7 +67,7 @@ def test_half_a_link_is_not_taken_for_the_whole(monkeypatch: pytest.MonkeyPatch)
     for _ in range(40):
         with speed.appending(100):
             clock.now_s += 0.01
-    assert speed.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+    assert speed.seconds_per_byte == pytest.approx(1e-6, rel=0.02)
 
 
 def test_appends_that_are_confirmed_together_are_one_transfer(
@@ -82,7 +82,7 @@ def test_appends_that_are_confirmed_together_are_one_transfer(
                 stack.enter_context(speed.appending(100_000))
             clock.now_s += 0.01 + 0.4
         clock.now_s += 1
-    assert speed.to_log.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+    assert speed.to_log.seconds_per_byte == pytest.approx(1e-6, rel=0.02)
 
 
 def test_a_link_that_is_never_idle_is_rated_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_a_link_that_is_never_idle_is_rated_too(monkeypatch: pytest.MonkeyPatch)
         if number >= 4:
             clock.now_s += 0.1
             under_way.popleft().__exit__(None, None, None)
-    assert speed.to_log.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+    assert speed.to_log.seconds_per_byte == pytest.approx(1e-6, rel=0.02)
 
 
 def test_an_append_that_fails_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_an_append_that_fails_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     assert speed.to_log.seconds_per_byte is None
     with speed.appending(100_000):
         clock.now_s += 0.01 + 0.1
-    assert speed.to_log.seconds_per_byte == pytest.approx(1e-6, rel=0.01)
+    assert speed.to_log.seconds_per_byte == pytest.approx(1e-6, rel=0.02)
 
 
 def test_who_does_not_need_it_is_not_told() -> None:
