@@ -113,19 +113,26 @@ class Decoder:
         return int(self._start + 2 * self._position)
 
 
-@kernel("void(const u1[::1], const u1[::1], i4[:,::1])")
-def count_symbols(symbols: ByteArray, contexts: ByteArray, counts: CountArray) -> None:
+@kernel("void(const u1[::1], const u1[::1], u2[::1])")
+def place_symbols(symbols: ByteArray, contexts: ByteArray, places: WordArray) -> None:
+    """Where each symbol is in a table of all contexts: ``context * SYMBOLS + symbol``."""
+    for i in range(symbols.size):
+        places[i] = np.uint16(np.uint16(contexts[i]) << np.uint16(8)) | np.uint16(symbols[i])
+
+
+@kernel("void(const u2[::1], i4[:,::1])")
+def count_symbols(places: WordArray, counts: CountArray) -> None:
     """Add up how often each symbol occurs in each context: int32 [contexts, SYMBOLS]."""
     # Runs of one symbol would wait for their own last store: four tables take turns.
     turns = np.zeros((4, counts.size), np.int32)
-    quarters = symbols.size // 4
-    for i in range(quarters):
-        for t in range(4):
-            at = np.uint32(contexts[4 * i + t]) << np.uint32(8) | np.uint32(symbols[4 * i + t])
-            turns[t, at] += 1
-    for i in range(4 * quarters, symbols.size):
-        counts[contexts[i], symbols[i]] += 1
-    counts += turns.sum(axis=0).reshape(counts.shape)
+    quarters = places.size // 4
+    for i in range(np.uint64(quarters)):
+        for t in range(np.uint64(4)):
+            turns[t, places[np.uint64(4) * i + t]] += 1
+    flat = counts.reshape(counts.size)
+    for i in range(4 * quarters, places.size):
+        flat[places[i]] += 1
+    flat += turns.sum(axis=0)
 
 
 @kernel("void(i4[:,::1])")
@@ -323,10 +330,9 @@ def _push(
     return state + np.uint64(interval >> np.uint32(16)) + quotient * complement, position
 
 
-@kernel("u8(const u1[::1], const u1[::1], const u8[::1], const u4[::1], u8[::1], u2[::1], u8)")
+@kernel("u8(const u2[::1], const u8[::1], const u4[::1], u8[::1], u2[::1], u8)")
 def encode_span(
-    symbols: ByteArray,
-    contexts: ByteArray,
+    places: WordArray,
     reciprocals: npt.NDArray[np.uint64],
     intervals: TableArray,
     states: npt.NDArray[np.uint64],
@@ -336,8 +342,7 @@ def encode_span(
     """Encode symbols from the last to the first; spans too go in reverse order of decoding.
 
     Args:
-        symbols: uint8 [n].
-        contexts: uint8 [n], the context of each.
+        places: uint16 [n], from :func:`place_symbols`.
         reciprocals: from :func:`encode_tables`.
         intervals: from :func:`encode_tables`.
         states: STATES states, updated.
@@ -347,11 +352,11 @@ def encode_span(
     Returns:
         The new position: words lie above it.
     """
-    n = symbols.size
+    n = places.size
     whole = n - n % STATES
     at: Scalar
     for i in range(n - 1, whole - 1, -1):
-        at = np.uint32(contexts[i]) << np.uint32(8) | np.uint32(symbols[i])
+        at = places[i]
         states[i - whole], position = _push(
             states[i - whole], reciprocals[at], intervals[at], words, position
         )
@@ -361,35 +366,21 @@ def encode_span(
     k: Scalar = np.uint64(whole)
     while k > 0:
         k -= np.uint64(STATES)
-        at = np.uint32(contexts[k + np.uint64(7)]) << np.uint32(8) | np.uint32(
-            symbols[k + np.uint64(7)]
-        )
+        at = places[k + np.uint64(7)]
         s7, position = _push(s7, reciprocals[at], intervals[at], words, position)
-        at = np.uint32(contexts[k + np.uint64(6)]) << np.uint32(8) | np.uint32(
-            symbols[k + np.uint64(6)]
-        )
+        at = places[k + np.uint64(6)]
         s6, position = _push(s6, reciprocals[at], intervals[at], words, position)
-        at = np.uint32(contexts[k + np.uint64(5)]) << np.uint32(8) | np.uint32(
-            symbols[k + np.uint64(5)]
-        )
+        at = places[k + np.uint64(5)]
         s5, position = _push(s5, reciprocals[at], intervals[at], words, position)
-        at = np.uint32(contexts[k + np.uint64(4)]) << np.uint32(8) | np.uint32(
-            symbols[k + np.uint64(4)]
-        )
+        at = places[k + np.uint64(4)]
         s4, position = _push(s4, reciprocals[at], intervals[at], words, position)
-        at = np.uint32(contexts[k + np.uint64(3)]) << np.uint32(8) | np.uint32(
-            symbols[k + np.uint64(3)]
-        )
+        at = places[k + np.uint64(3)]
         s3, position = _push(s3, reciprocals[at], intervals[at], words, position)
-        at = np.uint32(contexts[k + np.uint64(2)]) << np.uint32(8) | np.uint32(
-            symbols[k + np.uint64(2)]
-        )
+        at = places[k + np.uint64(2)]
         s2, position = _push(s2, reciprocals[at], intervals[at], words, position)
-        at = np.uint32(contexts[k + np.uint64(1)]) << np.uint32(8) | np.uint32(
-            symbols[k + np.uint64(1)]
-        )
+        at = places[k + np.uint64(1)]
         s1, position = _push(s1, reciprocals[at], intervals[at], words, position)
-        at = np.uint32(contexts[k]) << np.uint32(8) | np.uint32(symbols[k])
+        at = places[k]
         s0, position = _push(s0, reciprocals[at], intervals[at], words, position)
     states[0], states[1], states[2], states[3] = s0, s1, s2, s3
     states[4], states[5], states[6], states[7] = s4, s5, s6, s7
@@ -482,7 +473,9 @@ def encode_all(
         out: ``4 * SYMBOLS`` bytes a context, 4 a state and 2 a symbol.
     """
     counts = np.zeros((total, SYMBOLS), np.int32)
-    count_symbols(symbols, contexts, counts)
+    places = np.empty(symbols.size, np.uint16)
+    place_symbols(symbols, contexts, places)
+    count_symbols(places, counts)
     normalise(counts)
     out[: total * 4 * SYMBOLS] = 0
     size = write_tables(counts, out)
@@ -496,9 +489,7 @@ def encode_all(
     end = symbols.size
     for i in range(spans.size - 1, -1, -1):
         begin = end - spans[i]
-        position = encode_span(
-            symbols[begin:end], contexts[begin:end], reciprocals, intervals, states, words, position
-        )
+        position = encode_span(places[begin:end], reciprocals, intervals, states, words, position)
         end = begin
 
     for i in range(STATES):
