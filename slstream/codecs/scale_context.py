@@ -155,7 +155,7 @@ class Layout:
         return _class_contexts(self.row_classes, self.column_classes)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _layout_of(shape: tuple[int, ...]) -> Layout:
     rows = shape[0] if len(shape) > 1 else 1
     width = math.prod(shape) // rows if rows else 0
@@ -167,7 +167,7 @@ def _layout_of(shape: tuple[int, ...]) -> Layout:
     )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _class_contexts(rows: int, columns: int) -> ByteArray:
     contexts = np.repeat(np.array([ROW_CLASSES, COLUMN_CLASSES], np.uint8), (rows, columns))
     contexts.flags.writeable = False
