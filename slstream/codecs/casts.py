@@ -28,6 +28,7 @@ from slstream.codecs.payload import (
     encode_raw,
     expect_length,
     form_of,
+    holds_not_finite,
     not_finite,
 )
 from slstream.codecs.quantiser import INFINITE, row_maxima
@@ -206,11 +207,6 @@ def shift_for(largest: int) -> int:
     """The exponent for a tensor whose largest magnitude has these bits."""
     low, high = _EXPONENTS
     return min(max(_TOP_EXPONENT - 1 - ((largest >> 23) - 127), low), high)
-
-
-def holds_not_finite(codec_id: str) -> DecodeError:
-    """The error for bytes that hold NaN or Inf."""
-    return DecodeError(f"codec {codec_id!r}: the bytes hold NaN or Inf")
 
 
 def _largest_bits(array: FloatArray, codec_id: str) -> int:

@@ -94,6 +94,11 @@ class CodecChain:
         return self.tensor.exact
 
     @property
+    def finite(self) -> bool:
+        """Whether NaN and Inf are refused at both ends."""
+        return self.tensor.finite
+
+    @property
     def needs_forward(self) -> bool:
         """Whether it encodes gradients only, and needs the activation in ``context.forward``."""
         return self.tensor.needs_forward

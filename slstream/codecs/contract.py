@@ -150,6 +150,10 @@ class TensorCodec(Codec):
     exact: ClassVar[bool] = False
     """Whether decoding gives back the same bits."""
 
+    finite: ClassVar[bool] = False
+    """Whether NaN and Inf never pass: ``encode`` refuses them, and ``decode`` bytes that hold them.
+    What such a codec takes or gives need not be looked at again."""
+
     needs_forward: ClassVar[bool] = False
     """Whether ``context.forward`` must be there: a codec of gradients only."""
 

@@ -43,6 +43,7 @@ from slstream.codecs.payload import (
     encode_raw,
     expect_length,
     form_of,
+    holds_not_finite,
     not_finite,
 )
 from slstream.codecs.scale_context import BoolArray, Layout
@@ -87,6 +88,7 @@ class Ecsq(TensorCodec):
     """
 
     id: ClassVar[str] = "ecsq"
+    finite: ClassVar[bool] = True
     predicts_signs: ClassVar[bool] = False
     """Whether the encoder looks for signs that follow from rows and columns."""
 
@@ -187,10 +189,13 @@ class Ecsq(TensorCodec):
         form = form_of(data, self.id)
         if form == RAW:
             if mask is None:
-                return decode_raw(data, spec, self.id)
-            expect_length(data, 1 + layout.raw_bytes, spec, self.id)
-            out = np.zeros(spec.shape, np.float32)
-            out[mask] = np.frombuffer(data, "<f4", offset=1)
+                out = decode_raw(data, spec, self.id)
+            else:
+                expect_length(data, 1 + layout.raw_bytes, spec, self.id)
+                out = np.zeros(spec.shape, np.float32)
+                out[mask] = np.frombuffer(data, "<f4", offset=1)
+            if not np.isfinite(out).all():
+                raise holds_not_finite(self.id)
             return out
         if form == _ZERO:
             expect_length(data, 1, spec, self.id)

@@ -52,6 +52,11 @@ def not_finite(tensor: FloatArray, codec_id: str) -> EncodeError:
     )
 
 
+def holds_not_finite(codec_id: str) -> DecodeError:
+    """The error for bytes that hold NaN or Inf."""
+    return DecodeError(f"codec {codec_id!r}: the bytes hold NaN or Inf")
+
+
 def encode_raw(tensor: FloatArray) -> bytes:
     """Form 0: one byte and the raw float32."""
     return bytes([RAW]) + tensor.tobytes()

@@ -135,7 +135,7 @@ class TensorCoder:
         self._on_tensor(f"{self.name}.computed", place, tensor)
         self.encoded_rows = rows
         with self._times.measure("codec_s"):
-            if not all_finite(tensor):  # raw32 would send them
+            if not (self.chain.finite or all_finite(tensor)):  # raw32 would send them
                 raise self._diverged(place, "holds NaN or infinite values")
             try:
                 data = self._encoded(tensor, self._context(rows, place, self.state))
@@ -234,7 +234,7 @@ class TensorCoder:
             values = decode()
         except DecodeError as error:
             raise self._refusal(place, where, str(error)) from error
-        if not all_finite(values):
+        if not (self.chain.finite or all_finite(values)):
             raise self._refusal(place, where, "it holds NaN or infinite values")
         return values
 

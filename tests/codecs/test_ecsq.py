@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import tracemalloc
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
@@ -225,6 +226,20 @@ def test_a_step_above_the_largest_one_is_refused(step: float) -> None:
     else:
         decoded = Ecsq().decode(bytes(data), TensorSpec(shape=(64, 64)), CONTEXT)
         assert np.isfinite(decoded).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("masked", [False, True])
+def test_raw_bytes_that_hold_nan_or_inf_are_refused(bad: float, masked: bool) -> None:
+    mask = np.ones((2, 3), np.bool_) if masked else None
+    for value in (1.0, bad):
+        data = bytes([0]) + np.array([0, 1, 2, value, 4, 5], "<f4").tobytes()
+        decode = partial(Ecsq().decode_masked, data, TensorSpec(shape=(2, 3)), mask)
+        if value == 1.0:
+            assert decode()[1, 0] == 1.0
+        else:
+            with pytest.raises(DecodeError, match="codec 'ecsq': the bytes hold NaN or Inf"):
+                decode()
 
 
 def test_as_many_escapes_as_a_tensor_can_have_decode() -> None:

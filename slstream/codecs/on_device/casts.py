@@ -10,11 +10,11 @@ from slstream.codecs.casts import (
     HALF_INFINITE,
     Bf16,
     Fp16,
-    holds_not_finite,
     shift_for,
 )
 from slstream.codecs.contract import Buffer, CodecContext, TensorSpec
 from slstream.codecs.on_device.contract import DeviceCodec, to_device
+from slstream.codecs.payload import holds_not_finite
 from slstream.codecs.quantiser import INFINITE
 
 _MAGNITUDE = 0x7FFFFFFF
