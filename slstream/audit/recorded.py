@@ -30,5 +30,8 @@ async def recorded_environment(log: Transport, announce: Announce, party: str) -
     first = reader.take()
     message = decode_message(first.payload) if first.kind is FrameKind.CONTROL else None
     if not isinstance(message, Join):
-        raise FrameError(f"{topic}: expected the first frame to be {party}'s join")
+        raise FrameError(
+            f"{topic}: expected the first frame to be {party}'s join; if it could not take part, "
+            "`slstream sessions` tells why, and which other sessions there are"
+        )
     return dict(message.environment)

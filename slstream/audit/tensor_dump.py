@@ -31,7 +31,7 @@ class TensorDump:
         Those of a batch's further slices have the slice's number behind their name.
         """
         epoch, step, micro_batch = place
-        self._seen = [*self._seen[:1], (epoch, step)]
+        self._seen = [*self._seen[:1], max([*self._seen[-1:], (epoch, step)])]
         if (epoch, step) == self._place:
             self.tensors[f"{name}.{micro_batch}" if micro_batch else name] = on_host(tensor).copy()
 

@@ -110,16 +110,19 @@ def require_flag(codec: Codec, name: str) -> None:
         raise CodecConfigError(f"{name} of codec {codec.id!r} must be true or false; got {value!r}")
 
 
-def require_integer(codec: Codec, name: str, low: int, high: int) -> None:
-    """Refuse a parameter that is not an integer from ``low`` to ``high``.
+def require_integer(codec: Codec, name: str, low: int, high: int, *, or_zero: bool = False) -> None:
+    """Refuse a parameter that is not an integer from ``low`` to ``high``, or 0 if that may be.
 
     Raises:
         CodecConfigError: names the parameter, the value and the range.
     """
     value = getattr(codec, name)
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if not is_integer or not (low <= value <= high or (or_zero and value == 0)):
+        zero = "0 or " if or_zero else ""
         raise CodecConfigError(
-            f"{name} of codec {codec.id!r} must be an integer from {low} to {high}; got {value!r}"
+            f"{name} of codec {codec.id!r} must be {zero}an integer from {low} to {high}; "
+            f"got {value!r}"
         )
 
 

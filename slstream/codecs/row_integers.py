@@ -73,8 +73,7 @@ class RowIntegers(TensorCodec):
     def __post_init__(self) -> None:
         """Refuse parameters out of range."""
         require_choice(self, "rounding", ("nearest", "stochastic"))
-        if self.block != 0 or isinstance(self.block, bool):
-            require_integer(self, "block", 8, 65536)
+        require_integer(self, "block", 8, 65536, or_zero=True)
 
     def encode(self, tensor: FloatArray, context: CodecContext) -> bytes:
         """See the class; refuses NaN and Inf."""

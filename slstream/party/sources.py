@@ -95,8 +95,13 @@ class CsvSource(Source):
                     done += len(chunk)
         except UnicodeDecodeError as error:
             raise _not_utf8(self.path) from error
-        except (OSError, csv.Error) as error:
+        except OSError as error:
             raise TableError(f"{self.name}: cannot read the CSV file: {error}") from error
+        except csv.Error as error:
+            raise TableError(
+                f"{self.name}: cannot read the CSV file: {error}; is each quote that begins a cell "
+                "closed at the cell's end?"
+            ) from error
         return pl.concat(parts)
 
     def _check_widths(self, rows: Sequence[Sequence[str]], before: int) -> None:

@@ -104,15 +104,15 @@ def test_short_text_names_what_is_not_default() -> None:
         ),
         (
             {"id": "q8row", "block": 4},
-            "block of codec 'q8row' must be an integer from 8 to 65536; got 4",
+            "block of codec 'q8row' must be 0 or an integer from 8 to 65536; got 4",
         ),
         (
             {"id": "q8row", "block": False},
-            "block of codec 'q8row' must be an integer from 8 to 65536; got False",
+            "block of codec 'q8row' must be 0 or an integer from 8 to 65536; got False",
         ),
         (
             {"id": "q8row", "block": 64.0},
-            "block of codec 'q8row' must be an integer from 8 to 65536; got 64.0",
+            "block of codec 'q8row' must be 0 or an integer from 8 to 65536; got 64.0",
         ),
         (
             {"id": "zstd", "level": 99},

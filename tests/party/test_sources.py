@@ -82,7 +82,10 @@ def test_a_name_is_no_pattern(form: str, tmp_path: Path) -> None:
         (b"id,x\na,1\nb,1,2\n", "expected 2 cells, as the header has, found 3 at line 3; a cell"),
         (b"id,x,note\na,1,5,x\n", "expected 3 cells, as the header has, found 4 at line 2; a cell"),
         (b"id,x,note\na,1\n", "expected 3 cells, as the header has, found 2 at line 2; a cell"),
-        (b'id,x,note\na,1,"b\nc,2,d\n', "cannot read the CSV file: unexpected end of data"),
+        (
+            b'id,x,note\na,1,"b\nc,2,d\n',
+            "cannot read the CSV file: unexpected end of data; is each quote",
+        ),
         (b'id,x,note\na,1,"b"c\n', "cannot read the CSV file: ',' expected after '\"'"),
         (b"id,x\na,\xff\n", "expected UTF-8 text, found other bytes; save it as UTF-8"),
         (b"id\xff,x\n", "expected UTF-8 text, found other bytes; save it as UTF-8"),
