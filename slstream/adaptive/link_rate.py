@@ -24,7 +24,7 @@ after four, a quicker one after two."""
 _BLUR_S = 0.001
 """What is shorter tells nothing: timestamps are whole milliseconds, and threads wake when they may.
 So a transfer tells a range of rates, and the estimate stays as it was while it is in that range.
-It begins with the quickest: larger transfers are then sent, and tell more."""
+It begins with the slowest: too many bytes cost more than too few."""
 _RATED_BYTES = 2048
 """Smaller transfers tell too little of the rate."""
 _CLASSES = 3
@@ -79,4 +79,4 @@ class LinkRate:
             return None
         low, high = (sorted(each)[:_RANK][-1] for each in (lowest, highest))
         before = self.seconds_per_byte
-        return low if before is None else min(max(before, low), high)
+        return high if before is None else min(max(before, low), high)
