@@ -93,6 +93,12 @@ def test_what_makes_transfers_late_by_chance_is_not_taken_for_the_way() -> None:
     assert found[-1] == pytest.approx(5e-10, abs=5e-10)
 
 
+def test_what_one_short_transfer_tells_is_taken_for_the_slowest_that_it_allows() -> None:
+    way = Way(0.02, 1e8)
+    way.transfers(MESSAGE, FRAME // 20)  # half a millisecond: the way may be without limits
+    assert way.rate.seconds_per_byte == pytest.approx(1e-8, rel=0.02)
+
+
 def test_transfers_that_are_over_at_once_do_not_make_one_forget() -> None:
     """A link is known from large frames; then smaller ones are sent, which tell little of it."""
     way, noise = Way(0.02, 1e8), random.Random(1)
