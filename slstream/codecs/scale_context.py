@@ -120,9 +120,13 @@ class Layout:
         Returns:
             The contexts of all symbols, and the sum of classes that context 0 stands for.
         """
-        contexts = np.empty(symbols.size, np.uint8)
         if self.mask is not None:
             self._classify_masked(symbols, self.mask)
+        return self.contexts_of(symbols, classifies=self.mask is None)
+
+    def contexts_of(self, symbols: ByteArray, *, classifies: bool = False) -> tuple[ByteArray, int]:
+        """As :meth:`fit`, with classes that are there, unless they are to be filled in."""
+        contexts = np.empty(symbols.size, np.uint8)
         lowest = fit_all(
             symbols,
             self.rows,
@@ -130,7 +134,7 @@ class Layout:
             self.row_classes,
             self.column_classes,
             self.elements,
-            self.mask is None,
+            classifies,
             contexts,
         )
         return contexts, lowest

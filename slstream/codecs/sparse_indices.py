@@ -197,12 +197,7 @@ def _encode_modelled(mask: ByteArray, layout: Layout) -> bytes:
     of_columns = symbols[layout.row_classes : layout.classes]
     scale_context.classify(_SHARE * rows[: of_rows.size], layout.width, of_rows)
     scale_context.classify(_SHARE * columns[: of_columns.size], layout.rows, of_columns)
-    lowest = scale_context.lowest_sum(of_rows, of_columns, mask.size)
-    contexts = np.empty(symbols.size, np.uint8)
-    contexts[: layout.classes] = layout.class_contexts()
-    scale_context.fill_contexts(
-        of_rows, of_columns, layout.width, lowest, contexts[layout.classes :]
-    )
+    contexts, lowest = layout.contexts_of(symbols)
     spans = (layout.classes, mask.size)
     return bytes([lowest]) + rans.encode(symbols, contexts, spans, scale_context.ALL_CONTEXTS)
 
